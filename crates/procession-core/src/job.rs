@@ -1,0 +1,292 @@
+//! A job as store, scheduler and HTTP hand it to each other.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AttemptKey, AttemptNumber, ClaimId, Fence, JobId, TaskName};
+use crate::limits::TaskLimits;
+use crate::outcome::Outcome;
+use crate::placeholder::RequestValues;
+use crate::record::{Containment, OutputPlace, Usage};
+use crate::state::JobState;
+
+/// A validated job on its way into the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewJob {
+    /// Its id, made by the server.
+    pub id: JobId,
+    /// Its task.
+    pub task: TaskName,
+    /// Admission, as the config says at this moment.
+    pub limits: TaskLimits,
+    /// Slots of this node in all (`[limits] max_running`).
+    pub node_slots: u64,
+    /// The client's body.
+    pub payload: StoredPayload,
+    /// Query and header values its task names.
+    pub request: RequestValues,
+    /// Filled labels.
+    pub labels: BTreeMap<String, String>,
+    /// -100 to 100, higher sooner.
+    pub priority: i32,
+    /// When it was taken.
+    pub submitted_at: Timestamp,
+    /// Not before; `None`: at once.
+    pub run_at: Option<Timestamp>,
+    /// Ends as `cancelled{expired}` when it still waits then.
+    pub expires_at: Option<Timestamp>,
+    /// Once only.
+    pub idempotency: Option<Idempotency>,
+    /// Who asked: `token:default`, `anonymous`.
+    pub submitted_by: String,
+    /// The job this one repeats.
+    pub retry_of: Option<JobId>,
+    /// The config at submission.
+    pub config_revision: String,
+}
+
+/// A client's body as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredPayload {
+    /// In the store: at most [`crate::limits::INLINE_PAYLOAD`].
+    Inline(Bytes),
+    /// In `jobs/<id>/payload`, fsynced before the job is submitted.
+    File {
+        /// Its size.
+        len: u64,
+    },
+}
+
+/// A request that may be repeated without a second job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Who asked; keys of two principals never meet.
+    pub principal: String,
+    /// The client's key.
+    pub key: String,
+    /// SHA-256 of the body: the same key with another body is an error.
+    pub body_hash: [u8; 32],
+}
+
+/// A job that was given a slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claimed {
+    /// The right to run it, and to say how it ended.
+    pub lease: Lease,
+    /// Its task.
+    pub task: TaskName,
+    /// The client's body.
+    pub payload: StoredPayload,
+    /// Query and header values its task named.
+    pub request: RequestValues,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// Its place among its parent's children.
+    pub index: Option<u32>,
+    /// Its parent.
+    pub parent: Option<JobId>,
+    /// How often in a row it could not be started for want of processes or memory.
+    pub deferred: u32,
+    /// A client asked for its end after it was claimed (seen when claims are read back
+    /// after a restart).
+    pub cancel_requested: bool,
+}
+
+/// What every later write about an attempt carries; changes nothing once another claim came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The job.
+    pub job: JobId,
+    /// 1 for the first.
+    pub attempt: AttemptNumber,
+    /// Of the claim.
+    pub fence: Fence,
+    /// Of the claim.
+    pub claim_id: ClaimId,
+}
+
+impl Lease {
+    /// What server and keeper call the attempt by.
+    pub fn key(&self) -> AttemptKey {
+        AttemptKey { job: self.job, fence: self.fence }
+    }
+}
+
+/// How an attempt ended, for the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// Whose.
+    pub lease: Lease,
+    /// How.
+    pub outcome: Outcome,
+    /// When the program began; `None` where it never did.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// On a clock nobody sets.
+    pub run_ms: Option<u64>,
+    /// What it used.
+    pub usage: Option<Usage>,
+    /// Output sizes and tails.
+    pub output: OutputSummary,
+    /// Its result.
+    pub result: ResultSummary,
+    /// Names and sizes of what it left in its artifacts folder.
+    pub artifacts: Vec<Artifact>,
+    /// How its tree was held together.
+    pub containment: Option<Containment>,
+    /// Processes found alive beside the leader.
+    pub leaked: u32,
+    /// The config it ran under.
+    pub config_revision: String,
+}
+
+/// Both streams at their end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutputSummary {
+    /// Standard output.
+    pub stdout: StreamSummary,
+    /// Standard error.
+    pub stderr: StreamSummary,
+    /// The limit the streams were kept under: shapes their files (see [`crate::output`]).
+    pub limit: u64,
+}
+
+/// One stream at its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamSummary {
+    /// Bytes the program wrote.
+    pub total: u64,
+    /// Bytes taken before writing the file failed; `total` where it never did.
+    pub written: u64,
+    /// Where they are.
+    pub place: OutputPlace,
+    /// The last bytes, at most [`crate::limits::INLINE_OUTPUT`]; all, where `place` is inline.
+    pub tail: Bytes,
+}
+
+/// Where a job's result is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ResultSummary {
+    /// It left none.
+    #[default]
+    None,
+    /// In the store: at most [`crate::limits::INLINE_RESULT`].
+    Inline {
+        /// Whether it is JSON.
+        json: bool,
+        /// Its bytes.
+        bytes: Bytes,
+    },
+    /// In `jobs/<id>/<attempt>/result`.
+    File {
+        /// Whether it is JSON.
+        json: bool,
+        /// Its size.
+        len: u64,
+    },
+}
+
+/// A file a job left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Its path below the artifacts folder, `/` between folders.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// All that is stored of a job, without its payload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobRecord {
+    /// Its id.
+    pub id: JobId,
+    /// Its task.
+    pub task: TaskName,
+    /// Where it stands.
+    pub state: JobState,
+    /// Attempts begun.
+    pub attempt: u32,
+    /// Attempts allowed.
+    pub max_attempts: u32,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// When it was taken.
+    pub submitted_at: Timestamp,
+    /// Not before.
+    pub run_at: Option<Timestamp>,
+    /// When its last attempt's program began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// How long the last attempt ran.
+    pub run_ms: Option<u64>,
+    /// When a client asked for its end.
+    pub cancel_requested_at: Option<Timestamp>,
+    /// What the last attempt used.
+    pub usage: Option<Usage>,
+    /// The last attempt's output, once over.
+    pub output: Option<OutputSummary>,
+    /// Its result.
+    pub result: ResultSummary,
+    /// What it left.
+    pub artifacts: Vec<Artifact>,
+    /// Its parent.
+    pub parent: Option<JobId>,
+    /// Its place among its parent's children.
+    pub index: Option<u32>,
+    /// The job it repeats.
+    pub retry_of: Option<JobId>,
+    /// Its lane's value.
+    pub lane: Option<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// -100 to 100.
+    pub priority: i32,
+    /// Who asked.
+    pub submitted_by: String,
+    /// Where it ran.
+    pub node: Option<String>,
+    /// The config of its last attempt, else of its submission.
+    pub config_revision: String,
+    /// How its tree was held together.
+    pub containment: Option<Containment>,
+    /// Processes found alive beside its leader.
+    pub leaked: u32,
+    /// Its body's size.
+    pub payload_len: u64,
+}
+
+/// One execution of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttemptRecord {
+    /// 1 for the first.
+    pub attempt: u32,
+    /// Its claim's fence.
+    pub fence: Fence,
+    /// How it ended; `None` while it runs.
+    pub outcome: Option<Outcome>,
+    /// When the slot was given.
+    pub claimed_at: Timestamp,
+    /// When the program began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// How long it ran.
+    pub run_ms: Option<u64>,
+    /// What it used.
+    pub usage: Option<Usage>,
+    /// Its output, once over.
+    pub output: Option<OutputSummary>,
+    /// How its tree was held together.
+    pub containment: Option<Containment>,
+    /// Processes found alive beside its leader.
+    pub leaked: u32,
+    /// Where it ran.
+    pub node: String,
+    /// The config it ran under.
+    pub config_revision: String,
+}

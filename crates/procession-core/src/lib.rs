@@ -1,0 +1,28 @@
+//! What a job is and what may happen to it.
+//!
+//! Everything here is a function of values: no I/O, no clock, no randomness, no
+//! async. The rooms that do things (store, keeper, program) ask this crate what
+//! to do and then do it.
+//!
+//! Stations of a job, each made only by the one before:
+//! `Request -> ValidJob -> Admitted -> Claimed + Lease -> Launch -> ExitRecord -> Outcome -> JobState`.
+
+pub mod admission;
+pub mod api;
+pub mod attempt;
+pub mod command;
+pub mod frame;
+pub mod id;
+pub mod job;
+pub mod launch;
+pub mod limits;
+pub mod outcome;
+pub mod output;
+pub mod payload;
+pub mod placeholder;
+pub mod quantity;
+pub mod record;
+pub mod retry;
+pub mod state;
+pub mod task;
+pub mod validate;

@@ -1,0 +1,11 @@
+//! The durable queue: one contract, several databases.
+//!
+//! [`Store`] is the contract. [`sqlite`] is the embedded database everybody starts with,
+//! [`memory`] the reference model the others are measured against. SQL stands nowhere
+//! else in the workspace.
+
+mod error;
+mod store;
+
+pub use error::StoreError;
+pub use store::*;
