@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::id::{JobId, TaskName};
+pub use crate::job::Progress;
 use crate::job::{Artifact, AttemptRecord, JobRecord, OutputSummary, ResultSummary, StreamSummary};
 use crate::outcome::Outcome;
 use crate::output::Layout;
@@ -78,15 +79,6 @@ pub struct Job {
     pub containment: Option<String>,
     /// Processes found alive beside its leader, and ended.
     pub leaked_processes: u32,
-}
-
-/// What a job last said of itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// 0 to 1.
-    pub fraction: f64,
-    /// For people.
-    pub message: String,
 }
 
 /// What an attempt used.
@@ -322,7 +314,7 @@ impl Job {
             started_at: record.started_at,
             finished_at: record.finished_at,
             cancel_requested_at: record.cancel_requested_at,
-            progress: None,
+            progress: record.progress,
             parent: record.parent,
             children: None,
             retry_of: record.retry_of,

@@ -136,6 +136,8 @@ pub struct Finished {
     pub result: ResultSummary,
     /// Names and sizes of what it left in its artifacts folder.
     pub artifacts: Vec<Artifact>,
+    /// What it last said of itself.
+    pub progress: Option<Progress>,
     /// How its tree was held together.
     pub containment: Option<Containment>,
     /// Processes found alive beside the leader.
@@ -190,6 +192,32 @@ pub enum ResultSummary {
     },
 }
 
+/// What a job says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// 0 to 1.
+    pub fraction: f64,
+    /// For people.
+    pub message: String,
+}
+
+impl Progress {
+    /// The last whole line of a progress file that reads `0.4 roof left`; lines that do not
+    /// are passed over.
+    pub fn last_of(text: &str) -> Option<Self> {
+        let complete = &text[..text.rfind('\n')?];
+        complete.lines().rev().find_map(Self::of_line)
+    }
+
+    fn of_line(line: &str) -> Option<Self> {
+        let (number, message) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
+        let fraction: f64 = number.parse().ok()?;
+        (0.0..=1.0)
+            .contains(&fraction)
+            .then(|| Self { fraction, message: message.trim().chars().take(1000).collect() })
+    }
+}
+
 /// A file a job left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
@@ -218,6 +246,8 @@ pub struct JobRecord {
     pub submitted_at: Timestamp,
     /// Not before.
     pub run_at: Option<Timestamp>,
+    /// Ends as expired when it still waits then.
+    pub expires_at: Option<Timestamp>,
     /// When its last attempt's program began.
     pub started_at: Option<Timestamp>,
     /// When it ended.
@@ -234,6 +264,8 @@ pub struct JobRecord {
     pub result: ResultSummary,
     /// What it left.
     pub artifacts: Vec<Artifact>,
+    /// What it last said of itself.
+    pub progress: Option<Progress>,
     /// Its parent.
     pub parent: Option<JobId>,
     /// Its place among its parent's children.
@@ -289,4 +321,19 @@ pub struct AttemptRecord {
     pub node: String,
     /// The config it ran under.
     pub config_revision: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Progress;
+
+    #[test]
+    fn progress_is_the_last_whole_line_that_makes_sense() {
+        let last = |text| Progress::last_of(text).map(|p| (p.fraction, p.message));
+        assert_eq!(last("0.1 a\n0.4 roof left\n"), Some((0.4, "roof left".into())));
+        assert_eq!(last("0.1 a\n0.4 roof l"), Some((0.1, "a".into())), "a line being written");
+        assert_eq!(last("0.1\nnonsense\n7 too much\nNaN\n"), Some((0.1, String::new())));
+        assert_eq!(last("0.5"), None);
+        assert_eq!(last(""), None);
+    }
 }
