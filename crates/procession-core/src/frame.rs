@@ -5,6 +5,15 @@
 //! does not know and reads what is missing as its default: versions N and N-1 understand
 //! each other. Descriptors travel beside a frame where its doc says so.
 
+mod codec;
+mod fields;
+pub mod journal;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use codec::{BadFrame, Decoder, Message};
+
 use bytes::Bytes;
 
 use crate::id::AttemptKey;
@@ -30,12 +39,15 @@ pub enum ToServer {
     Output(OutputNotice),
     /// An attempt is over; its record stays in the journal until ACK.
     Exited(ExitRecord),
-    /// Answers LIST: every attempt the keeper owns, running or over and not acknowledged.
+    /// Answers LIST: every attempt the keeper owns, running or over and not acknowledged;
+    /// in several frames where one would be too long.
     Attempts {
         /// Running, or being started.
         running: Vec<Started>,
         /// Over.
         over: Vec<ExitRecord>,
+        /// The answer goes on in the next frame of this type.
+        more: bool,
     },
     /// The operator asked for an end: drain. A second one (`now`): end the jobs.
     Shutdown {
