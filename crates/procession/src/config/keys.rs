@@ -1,0 +1,91 @@
+//! Every key a config can have, by section, in the order of the documentation. Keys of
+//! later versions stand here too, so that a config made for one is told so instead of
+//! being half obeyed.
+
+/// What one section may hold.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// How messages call the section: `[server]`.
+    pub(super) section: &'static str,
+    /// What this version knows.
+    pub(super) known: &'static [&'static str],
+    /// What a later version will know.
+    pub(super) later: &'static [&'static str],
+}
+
+pub(super) static TOP: Keys = Keys {
+    section: "the config",
+    known: &["server", "limits", "retention", "task"],
+    later: &["schedule", "log", "node"],
+};
+
+pub(super) static SERVER: Keys = Keys {
+    section: "[server]",
+    known: &["listen", "socket_mode", "socket_group", "data_dir", "store", "auth", "hosts", "stop_timeout"],
+    later: &["tls", "callback_hosts"],
+};
+
+pub(super) static LIMITS: Keys = Keys { section: "[limits]", known: &["max_running"], later: &[] };
+
+pub(super) static RETENTION: Keys =
+    Keys { section: "[retention]", known: &["finished", "output", "min_free"], later: &[] };
+
+pub(super) static TASK: Keys = Keys {
+    section: "[task.NAME]",
+    known: &[
+        "description",
+        "route",
+        "reply",
+        "auth",
+        "command",
+        "directory",
+        "body",
+        "payload",
+        "content_types",
+        "max_body",
+        "schema",
+        "allow_leading_dash",
+        "env",
+        "env_inherit",
+        "secrets",
+        "max_running",
+        "max_queued",
+        "queue_timeout",
+        "timeout",
+        "grace",
+        "leave_children",
+        "output",
+        "output_limit",
+        "result",
+        "result_required",
+        "result_schema",
+        "labels",
+        "idempotency_key",
+    ],
+    later: &[
+        "fan_out",
+        "join",
+        "retry",
+        "lane",
+        "max_running_per_lane",
+        "unique",
+        "on_duplicate",
+        "rate",
+        "then",
+        "callback",
+        "may_submit",
+        "mode",
+        "fork",
+        "pool",
+        "sandbox",
+        "user",
+    ],
+};
+
+pub(super) static REPLY: Keys =
+    Keys { section: "reply", known: &["format", "template", "always_200", "wait", "status"], later: &[] };
+
+pub(super) static SECRET: Keys = Keys { section: "secrets.NAME", known: &["file"], later: &[] };
+
+/// All sections.
+pub(super) static ALL: [&Keys; 7] = [&TOP, &SERVER, &LIMITS, &RETENTION, &TASK, &REPLY, &SECRET];

@@ -1,0 +1,34 @@
+//! The configuration: `procession.toml`, read once, resolved, from there on only read.
+//!
+//! [`find`] tells where it is, [`load`] makes a [`Config`] of it or says everything that is
+//! wrong with it at once. The tasks it yields are core's; nothing here runs, binds or
+//! writes anything. Called by `serve`, `check` and `reload`; routes with a text reply fill
+//! it with [`ReplyText`]. `docs/config.md` lists the keys.
+
+mod diagnostic;
+mod find;
+mod keys;
+mod limits;
+mod listen;
+mod load;
+mod nearest;
+mod program;
+mod reply_text;
+mod report;
+mod retention;
+mod schema;
+mod section;
+mod server;
+mod task;
+
+#[cfg(test)]
+mod tests;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
+pub use find::{NoConfig, find};
+pub use limits::Limits;
+pub use listen::Listen;
+pub use load::{Config, LoadOptions, load};
+pub use reply_text::{BadReplyText, REPLY_FACTS, ReplyText};
+pub use retention::Retention;
+pub use server::{Auth, Server};

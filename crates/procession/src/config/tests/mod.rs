@@ -1,0 +1,1 @@
+//! Whole configs, from their text to tasks or complaints.
