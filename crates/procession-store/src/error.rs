@@ -1,7 +1,7 @@
 //! Why a store could not do what it was asked.
 
 /// A failed verb. Nothing of it happened.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// No space left: nothing was recorded; works again when there is.
     #[error("the disk of the store is full")]

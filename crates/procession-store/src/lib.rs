@@ -1,11 +1,13 @@
 //! The durable queue: one contract, several databases.
 //!
 //! [`Store`] is the contract. [`sqlite`] is the embedded database everybody starts with,
-//! [`memory`] the reference model the others are measured against. SQL stands nowhere
+
 //! else in the workspace.
 
 mod error;
+pub mod sqlite;
 mod store;
 
 pub use error::StoreError;
+pub use sqlite::SqliteStore;
 pub use store::*;

@@ -8,9 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use procession_core::admission::Full;
 use procession_core::id::{ClaimId, JobId, TaskName};
-use procession_core::job::{
-    AttemptRecord, Claimed, Finished, JobRecord, Lease, NewJob, StoredPayload,
-};
+use procession_core::job::{AttemptRecord, Claimed, Finished, JobRecord, Lease, NewJob, StoredPayload};
 use procession_core::limits::Limit;
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
@@ -42,8 +40,12 @@ pub trait Store: Send + Sync {
     async fn claimed_by(&self, node: &str) -> Result<Vec<(Claimed, [u8; 16])>, StoreError>;
 
     /// Notes that the program runs. Not durable by itself: the keeper knows too.
-    async fn started(&self, lease: Lease, at: Timestamp, containment: Containment)
-        -> Result<Applied, StoreError>;
+    async fn started(
+        &self,
+        lease: Lease,
+        at: Timestamp,
+        containment: Containment,
+    ) -> Result<Applied, StoreError>;
 
     /// Records how an attempt ended and ends its job.
     ///

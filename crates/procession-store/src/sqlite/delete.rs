@@ -1,0 +1,55 @@
+//! Removing finished jobs, one by name or many by age. Totals stay: they count what was.
+
+use jiff::Timestamp;
+use procession_core::id::JobId;
+use rusqlite::{Connection, params};
+
+use super::writer::Tx;
+use super::{column, statement};
+use crate::error::StoreError;
+use crate::store::Deleted;
+
+pub(super) const STANDING: &str = "
+    SELECT EXISTS (SELECT 1 FROM done WHERE job = ?1), EXISTS (SELECT 1 FROM job WHERE id = ?1)";
+pub(super) const OLD: &str = "
+    SELECT job FROM done WHERE finished_at < ?1 ORDER BY finished_at, job LIMIT ?2";
+pub(super) const LABELS: &str = "
+    DELETE FROM label WHERE (name, value, job) IN (
+        SELECT pair.key, pair.value, job.id FROM job, json_each(job.labels) AS pair WHERE job.id = ?1)";
+pub(super) const KEYS: &str = "
+    DELETE FROM idempotency WHERE (task, principal, key) IN (
+        SELECT task, principal, idempotency_key FROM job WHERE id = ?1)";
+pub(super) const DELIVERIES: &str = "DELETE FROM delivery WHERE job = ?1";
+pub(super) const ATTEMPTS: &str = "DELETE FROM attempt WHERE job = ?1";
+pub(super) const DONE: &str = "DELETE FROM done WHERE job = ?1";
+pub(super) const JOB: &str = "DELETE FROM job WHERE id = ?1";
+
+pub(super) fn delete(tx: &mut Tx<'_>, job: JobId) -> Result<Deleted, StoreError> {
+    let id = job.as_bytes().as_slice();
+    let standing = statement::one(tx.conn, STANDING, [id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    match standing {
+        Some((true, _)) => {
+            remove(tx.conn, job)?;
+            Ok(Deleted::Deleted)
+        }
+        Some((false, true)) => Ok(Deleted::Unfinished),
+        _ => Ok(Deleted::Unknown),
+    }
+}
+
+pub(super) fn prune(tx: &mut Tx<'_>, before: Timestamp, most: usize) -> Result<Vec<JobId>, StoreError> {
+    let values = params![column::micros(before), column::number(most as u64)];
+    let old = statement::all(tx.conn, OLD, values, |row| column::id(row, "job"))?;
+    for job in &old {
+        remove(tx.conn, *job)?;
+    }
+    Ok(old)
+}
+
+fn remove(conn: &Connection, job: JobId) -> Result<(), StoreError> {
+    // The job's own row says which labels and key are its, so it goes last.
+    for sql in [LABELS, KEYS, DELIVERIES, ATTEMPTS, DONE, JOB] {
+        statement::run(conn, sql, [job.as_bytes().as_slice()])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! From a path to connections that may be used. A file that is there is looked at before
+//! anything may write to it, and one that is not wholly ours is refused and left as it is;
+//! a new one is made beside its place and moved there whole, so a crash leaves no half one.
+//!
+//! That only one program opens a store is not checked here: the program holds a lock.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::schema::{self, APPLICATION_ID, VERSION};
+use super::{statement, watch};
+use crate::error::StoreError;
+
+/// Databases up to this size are checked as a whole at every start; larger ones would
+/// delay it by seconds.
+const CHECKED_WHOLE: u64 = 32 << 20;
+
+/// How long one connection waits for another's lock.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The connection that writes, to a store that is made if there is none.
+pub(super) fn writable(path: &Path) -> Result<Connection, StoreError> {
+    schema::check_library(rusqlite::version_number())?;
+    match fs::metadata(path) {
+        Ok(_) => look(path)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => create(path)?,
+        Err(error) => return Err(refused(path, &error, "check its permissions")),
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(path, flags)?;
+    prepare(&conn)?;
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    // The writer copies the log itself, so that it sees when that fails.
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    conn.pragma_update(None, "cache_size", -65_536)?;
+    schema::migrate(&mut conn)?;
+    Ok(conn)
+}
+
+/// A connection that reads a store which [`writable`] opened.
+pub(super) fn readable(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    prepare(&conn)?;
+    conn.pragma_update(None, "query_only", true)?;
+    Ok(conn)
+}
+
+fn prepare(conn: &Connection) -> Result<(), StoreError> {
+    conn.busy_timeout(BUSY)?;
+    conn.set_prepared_statement_cache_capacity(statement::CACHE);
+    conn.pragma_update(None, "trusted_schema", false)?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "cell_size_check", true)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(())
+}
+
+/// Makes an empty store under another name, complete on the disk, then gives it its own.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let log = watch::log(path);
+    if fs::metadata(&log).is_ok_and(|found| found.len() > 0) {
+        let hint = format!("{} is there and may hold jobs; restore the two together", log.display());
+        return Err(refused(path, &"the database is missing", &hint));
+    }
+    let made = beside(path, ".new");
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::StorageFull => StoreError::Full,
+        _ => refused(path, &error, "check that its folder can be written"),
+    };
+    match fs::remove_file(&made) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let mut conn = Connection::open_with_flags(&made, flags)
+        .map_err(|error| refused(path, &error, "check that its folder can be written"))?;
+    prepare(&conn)?;
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    conn.pragma_update(None, "application_id", APPLICATION_ID)?;
+    schema::migrate(&mut conn)?;
+    conn.close().map_err(|(_, error)| error)?;
+    fs::rename(&made, path).map_err(failed)?;
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// Refuses a file that is no store of ours, or a damaged one, or a newer one.
+fn look(path: &Path) -> Result<(), StoreError> {
+    let header = Header::read(path)?;
+    if header.application_id != APPLICATION_ID {
+        return Err(refused(path, &"a database of another program", "name another file"));
+    }
+    check_version(path, header.version)?;
+    let log = fs::metadata(watch::log(path)).map_or(0, |found| found.len());
+    if header.size > header.found && log == 0 {
+        let what = format!("cut off: {} of {} bytes are left", header.found, header.size);
+        return Err(refused(path, &what, RESTORE));
+    }
+    let damaged = |error: StoreError| refused(path, &format!("damaged ({error})"), RESTORE);
+    let conn = readable(path).map_err(damaged)?;
+    // The log may hold what the file does not say yet.
+    let version: i32 = conn
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|error| damaged(error.into()))?;
+    check_version(path, version)?;
+    if header.found.saturating_add(log) <= CHECKED_WHOLE {
+        let verdict: String = conn
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|error| damaged(error.into()))?;
+        if verdict != "ok" {
+            return Err(damaged(StoreError::Corrupt(verdict)));
+        }
+    }
+    Ok(())
+}
+
+const RESTORE: &str = "restore a backup, or repair it into a new file; it was not changed";
+
+fn check_version(path: &Path, version: i32) -> Result<(), StoreError> {
+    match version {
+        1..=VERSION => Ok(()),
+        ..=0 => Err(refused(path, &"without a schema", RESTORE)),
+        _ => {
+            let what = format!("of a newer version (schema {version}, this one knows {VERSION})");
+            Err(refused(path, &what, "start that version, or restore a backup made before it"))
+        }
+    }
+}
+
+fn refused(path: &Path, what: &dyn std::fmt::Display, hint: &str) -> StoreError {
+    StoreError::Refused(format!("the store {} cannot be used: {what}; {hint}", path.display()))
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// What the first hundred bytes of a database say; read without SQLite, which would have
+/// made files beside it.
+struct Header {
+    application_id: i32,
+    version: i32,
+    /// Bytes there should be.
+    size: u64,
+    /// Bytes there are.
+    found: u64,
+}
+
+impl Header {
+    fn read(path: &Path) -> Result<Self, StoreError> {
+        let unreadable = |error: std::io::Error| refused(path, &error, "check its permissions");
+        let mut file = File::open(path).map_err(unreadable)?;
+        let meta = file.metadata().map_err(unreadable)?;
+        if !meta.is_file() {
+            return Err(refused(path, &"not a file", "name another one"));
+        }
+        if meta.len() == 0 {
+            return Err(refused(path, &"empty", "restore a backup, or remove it to begin a new store"));
+        }
+        let mut bytes = [0; 100];
+        let whole = match file.read_exact(&mut bytes) {
+            Err(error) if error.kind() != ErrorKind::UnexpectedEof => return Err(unreadable(error)),
+            read => read.is_ok(),
+        };
+        if !whole || !bytes.starts_with(b"SQLite format 3\0") {
+            return Err(refused(path, &"not a SQLite database, or its beginning is gone", RESTORE));
+        }
+        let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        // Two bytes hold at most 65535, so 1 stands for 65536.
+        let page = match u16::from_be_bytes([bytes[16], bytes[17]]) {
+            1 => 65_536,
+            size => u64::from(size),
+        };
+        Ok(Self {
+            application_id: word(68) as i32,
+            version: word(60) as i32,
+            size: page * u64::from(word(28)),
+            found: meta.len(),
+        })
+    }
+}
