@@ -1,1 +1,4 @@
-fn main() {}
+//! The keeper against hostile children, at both containment levels.
+
+mod keeper;
+mod slice;

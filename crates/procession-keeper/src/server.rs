@@ -1,0 +1,294 @@
+//! The server, as the keeper sees it: a child with a socket, which may die at any time and
+//! is then started again.
+//!
+//! Never waited for: what cannot be sent now is sent when the socket takes it. What its
+//! messages mean is `keeper`'s business.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use procession_core::frame::{BadFrame, Decoder, Hello, ToKeeper, ToServer, VERSION};
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::Signal;
+
+use crate::control::{CONTROL_FD, send};
+use crate::events::{ServerPart, Source};
+use crate::spawn::{Command, Failure, Newborn, Outcome, Process, clone, outcome, prepare};
+use crate::sys::process::{reap, signal};
+use crate::world::{Alarm, World};
+
+/// What to run as the server.
+#[derive(Clone, Debug)]
+pub struct ServerCommand {
+    /// Absolute path of the program.
+    pub program: PathBuf,
+    /// Its arguments, without its name.
+    pub args: Vec<OsString>,
+    /// Added to the keeper's own environment.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A server that has closed its socket is given this long to end by itself.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Read from the server before others have their turn.
+const TURN: usize = 64 * 1024;
+
+/// What the server is started from and with, and the one that runs.
+pub(crate) struct Server {
+    command: ServerCommand,
+    listeners: Vec<(OwnedFd, String)>,
+    generation: u64,
+    /// Before the next start, after one that never became ready.
+    pause: Duration,
+    pub(crate) ever_ready: bool,
+    up: Option<Up>,
+}
+
+struct Up {
+    process: Process,
+    newborn: Option<Newborn>,
+    socket: Option<UnixStream>,
+    decoder: Decoder<ToKeeper>,
+    greeted: bool,
+    ready: bool,
+    /// Waits for room in the socket.
+    blocked: bool,
+}
+
+/// How a server ended.
+pub(crate) struct Death {
+    pub(crate) wait_status: i32,
+    /// Why it never reached its program.
+    pub(crate) failure: Option<Failure>,
+}
+
+impl Server {
+    pub(crate) fn new(command: ServerCommand, listeners: Vec<(OwnedFd, String)>) -> Self {
+        Self { command, listeners, generation: 0, pause: FIRST_PAUSE, ever_ready: false, up: None }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.up.is_some()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.up.as_ref().is_some_and(|up| up.ready)
+    }
+
+    /// It has said READY.
+    pub(crate) fn became_ready(&mut self) {
+        self.ever_ready = true;
+        self.pause = FIRST_PAUSE;
+        if let Some(up) = &mut self.up {
+            up.ready = true;
+        }
+    }
+
+    /// Starts the next generation and greets it.
+    pub(crate) fn start(&mut self, world: &mut World) -> Result<(), Failure> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map_err(Failure::at(procession_core::record::Phase::Prepare))?;
+        let failed = Failure::at(procession_core::record::Phase::Prepare);
+        // Its own end blocks until it decides otherwise.
+        rustix::io::ioctl_fionbio(&theirs, false).map_err(&failed)?;
+        let (process, newborn) = self.spawn(theirs.as_fd(), world)?;
+        drop(theirs);
+        self.generation += 1;
+        world.own.insert(process.pid);
+        let up = Up {
+            process,
+            newborn: Some(newborn),
+            socket: Some(UnixStream::from(ours)),
+            decoder: Decoder::default(),
+            greeted: false,
+            ready: false,
+            blocked: false,
+        };
+        let up = self.up.insert(up);
+        up.watch(world).map_err(&failed)?;
+        world.outbox.reset(true);
+        world.outbox.say(&ToServer::Hello(Hello {
+            version: VERSION,
+            generation: self.generation,
+            boot_id: crate::boot_id().unwrap_or_default(),
+            keeper_pid: rustix::process::getpid().as_raw_nonzero().get().cast_unsigned(),
+            containment: world.containment(),
+            listeners: self.listeners.iter().map(|(_, name)| name.clone().into()).collect(),
+        }));
+        Ok(())
+    }
+
+    fn spawn(&self, socket: BorrowedFd<'_>, world: &mut World) -> Result<(Process, Newborn), Failure> {
+        let join = |name: &[u8], value: &[u8]| [name, b"=", value].concat();
+        let added =
+            |name: &OsString| name == CONTROL_FD || self.command.env.iter().any(|(own, _)| own == name);
+        let mut env: Vec<Vec<u8>> = std::env::vars_os()
+            .filter(|(name, _)| !added(name))
+            .map(|(name, value)| join(name.as_bytes(), value.as_bytes()))
+            .collect();
+        env.extend(self.command.env.iter().map(|(name, value)| join(name.as_bytes(), value.as_bytes())));
+        env.push(format!("{CONTROL_FD}=3").into_bytes());
+        let env: Vec<&[u8]> = env.iter().map(Vec::as_slice).collect();
+        let program = self.command.program.as_os_str().as_bytes();
+        let mut argv = vec![program];
+        argv.extend(self.command.args.iter().map(|arg| arg.as_bytes()));
+        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        let command = Command {
+            program,
+            argv: &argv,
+            env: &env,
+            directory: None,
+            stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            extra: Some(socket),
+            join: None,
+            umask: 0o077,
+            nice: false,
+            die_with_parent: false,
+            rlimits: &[],
+            credentials: None,
+        };
+        let prepared = prepare(&command, &mut world.stacks)?;
+        clone(prepared, world.method, None, &mut world.stacks)
+            .map_err(Failure::at(procession_core::record::Phase::Fork))
+    }
+
+    /// The status pipe has news: the failure, if it never reached its program.
+    pub(crate) fn on_status(&mut self, world: &mut World) -> Option<Failure> {
+        let up = self.up.as_mut()?;
+        let newborn = up.newborn.take()?;
+        world.events.remove(newborn.status());
+        match outcome(newborn, &mut world.stacks) {
+            Outcome::Pending(newborn) => {
+                let _ = world.events.add(newborn.status(), Source::Server(ServerPart::Status));
+                up.newborn = Some(newborn);
+                None
+            }
+            Outcome::Closed => None,
+            Outcome::Failed(failure) => Some(failure),
+        }
+    }
+
+    /// Reads some of what it says. An error: the socket is of no more use.
+    pub(crate) fn read(&mut self) -> Result<Vec<ToKeeper>, ()> {
+        let Some(up) = &mut self.up else { return Ok(vec![]) };
+        let Some(socket) = &up.socket else { return Ok(vec![]) };
+        let mut buffer = [0u8; TURN];
+        match rustix::io::read(socket, &mut buffer) {
+            Ok(0) => return Err(()),
+            Ok(length) => up.decoder.feed(&buffer[..length]),
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(vec![]),
+            Err(_) => return Err(()),
+        }
+        let mut messages = vec![];
+        loop {
+            match up.decoder.next() {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => return Ok(messages),
+                Err(error @ BadFrame::Body) => eprintln!("procession keeper: server: {error}"),
+                Err(error @ BadFrame::TooLong) => {
+                    eprintln!("procession keeper: server: {error}");
+                    return Err(());
+                }
+            }
+        }
+    }
+
+    /// Sends what the socket takes. The listeners go with the first byte.
+    pub(crate) fn flush(&mut self, world: &mut World) {
+        let Some(up) = &mut self.up else { return };
+        let Some(socket) = &up.socket else { return };
+        let mut sent = 0;
+        while sent < world.outbox.bytes.len() {
+            let fds: Vec<_> = match up.greeted {
+                true => vec![],
+                false => self.listeners.iter().map(|(fd, _)| fd.as_fd()).collect(),
+            };
+            match send(socket, &world.outbox.bytes[sent..], &fds) {
+                Ok(length) => {
+                    sent += length;
+                    up.greeted = true;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                // Full, or broken: then reading will tell.
+                Err(_) => break,
+            }
+        }
+        world.outbox.bytes.drain(..sent);
+        let blocked = !world.outbox.bytes.is_empty();
+        if blocked != up.blocked {
+            let flags = if blocked { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+            let _ = world.events.modify(socket.as_fd(), Source::Server(ServerPart::Socket), flags);
+            up.blocked = blocked;
+        }
+    }
+
+    /// It hung up: nothing more comes or goes, and it is to end soon.
+    pub(crate) fn hang_up(&mut self, world: &mut World) {
+        if let Some(up) = &mut self.up
+            && let Some(socket) = up.socket.take()
+        {
+            world.events.remove(socket.as_fd());
+            world.outbox.reset(false);
+            world.timers.arm(Alarm::KillServer, world.now.after(LINGER));
+        }
+    }
+
+    pub(crate) fn signal(&self, which: Signal) {
+        if let Some(up) = &self.up {
+            signal(up.process.pidfd.as_fd(), which);
+        }
+    }
+
+    /// It is dead: what it still said is read to its end and thrown away. A spawn among it
+    /// was never answered, so "not known" is true when the next server asks, and stays true.
+    pub(crate) fn bury(&mut self, world: &mut World) -> Option<Death> {
+        let failure = self.on_status(world);
+        let up = self.up.take()?;
+        world.timers.disarm(Alarm::KillServer);
+        world.events.remove(up.process.pidfd.as_fd());
+        world.outbox.reset(false);
+        if let Some(socket) = &up.socket {
+            world.events.remove(socket.as_fd());
+            let mut buffer = [0u8; TURN];
+            while matches!(rustix::io::read(socket, &mut buffer), Ok(1..)) {}
+        }
+        let wait_status = reap(up.process.pid).map_or(0, |(status, _)| status);
+        world.own.remove(&up.process.pid);
+        Some(Death { wait_status, failure })
+    }
+
+    /// When to start the next one: at once after one that was ready, later and later after
+    /// one that was not.
+    pub(crate) fn next_pause(&mut self, was_ready: bool) -> Duration {
+        if was_ready {
+            return Duration::ZERO;
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}
+
+impl Up {
+    fn watch(&self, world: &World) -> Result<(), Errno> {
+        world.events.add(self.process.pidfd.as_fd(), Source::Server(ServerPart::Process))?;
+        if let Some(newborn) = &self.newborn {
+            world.events.add(newborn.status(), Source::Server(ServerPart::Status))?;
+        }
+        if let Some(socket) = &self.socket {
+            world.events.add(socket.as_fd(), Source::Server(ServerPart::Socket))?;
+        }
+        Ok(())
+    }
+}

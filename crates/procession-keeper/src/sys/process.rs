@@ -1,0 +1,128 @@
+//! What the kernel knows of a process: whether it has ended, how, what it used, which of
+//! the many processes that may bear its pid it is.
+
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
+
+use procession_core::record::Usage;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, pidfd_send_signal};
+
+/// Whether the process is dead (a zombie or reaped). Does not reap.
+pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&at_once)), Ok(1))
+}
+
+/// Signals through the handle: a process that is gone hears nothing, no other one either.
+pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: Signal) {
+    let _ = pidfd_send_signal(pidfd, signal);
+}
+
+/// `wait4` of a child that has ended: its raw status and what it used. After this its pid
+/// may name another process.
+pub(crate) fn reap(pid: Pid) -> Result<(i32, Usage), Errno> {
+    wait4(pid, 0)
+}
+
+/// The same for a child that may still run.
+pub(crate) fn reap_if_ended(pid: Pid) -> Result<(i32, Usage), Errno> {
+    wait4(pid, libc::WNOHANG)
+}
+
+/// One child that is dead and not reaped; it stays so.
+pub(crate) fn first_dead_child() -> Option<Pid> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let look = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the out-pointer is valid for writes; zeroed is a valid siginfo, and stays so
+    // where there is no dead child.
+    let (result, pid) = unsafe {
+        let result = libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), look);
+        (result, info.assume_init().si_pid())
+    };
+    if result == 0 { Pid::from_raw(pid) } else { None }
+}
+
+fn wait4(pid: Pid, options: i32) -> Result<(i32, Usage), Errno> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    let pid = pid.as_raw_nonzero().get();
+    // SAFETY: both out-pointers are valid for writes; rusage is plain numbers.
+    match unsafe { libc::wait4(pid, &raw mut status, options, usage.as_mut_ptr()) } {
+        0 => Err(Errno::AGAIN),
+        reaped if reaped == pid => {
+            // SAFETY: zeroed and then filled by the kernel; any bit pattern is valid.
+            let usage = unsafe { usage.assume_init() };
+            Ok((status, usage_of(&usage)))
+        }
+        _ => Err(super::signals::last_error()),
+    }
+}
+
+fn usage_of(usage: &libc::rusage) -> Usage {
+    let micros = |time: libc::timeval| {
+        time.tv_sec.cast_unsigned().saturating_mul(1_000_000).saturating_add(time.tv_usec.cast_unsigned())
+    };
+    Usage {
+        user_us: micros(usage.ru_utime),
+        system_us: micros(usage.ru_stime),
+        max_rss_bytes: usage.ru_maxrss.cast_unsigned().saturating_mul(1024),
+    }
+}
+
+/// What `/proc/<pid>/stat` says of a process, dead or alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) parent: i32,
+    /// With the pid and the boot id this names one process for good.
+    pub(crate) start_ticks: u64,
+    /// It has not called exec since it was forked.
+    pub(crate) before_exec: bool,
+    pub(crate) zombie: bool,
+}
+
+/// Reads it; `None` where there is no such process.
+pub(crate) fn stat(pid: Pid) -> Option<Stat> {
+    let text = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    parse_stat(&text)
+}
+
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    const PF_FORKNOEXEC: u64 = 0x40;
+    // The name may hold anything, parentheses and spaces too: fields begin behind the last.
+    let end = text.iter().rposition(|c| *c == b')')?;
+    let fields = std::str::from_utf8(text.get(end + 2..)?).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let flags: u64 = fields.nth(4)?.parse().ok()?;
+    let start_ticks = fields.nth(12)?.parse().ok()?;
+    Some(Stat {
+        parent,
+        start_ticks,
+        before_exec: flags & PF_FORKNOEXEC != 0,
+        zombie: matches!(state, "Z" | "X"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_parentheses_does_not_move_the_fields() {
+        let text = b"42 (a) R 1 (b)) S 7 42 42 0 -1 4194368 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+        let stat = Stat { parent: 7, start_ticks: 987_654, before_exec: true, zombie: false };
+        assert_eq!(parse_stat(text), Some(stat));
+        assert_eq!(parse_stat(b"42 (a"), None);
+    }
+
+    #[test]
+    fn our_own_stat_is_read() {
+        let own = stat(rustix::process::getpid()).expect("we are there");
+        assert_eq!(own.parent, rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get()));
+        assert!(!own.before_exec && !own.zombie && own.start_ticks > 0);
+    }
+}

@@ -1,0 +1,118 @@
+//! What every attempt needs from outside itself: the wait set, timers, cgroups, records,
+//! words for the server.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+
+use procession_core::attempt::{Instant, Timer};
+use procession_core::frame::{Message, OutputNotice, ToServer};
+use procession_core::id::AttemptKey;
+use procession_core::record::{Containment, ExitRecord};
+use rustix::process::Pid;
+
+use crate::events::{AttemptId, Events};
+use crate::journal::Journal;
+use crate::startup::Inherited;
+use crate::sys::clone::Method;
+use crate::sys::stack::Stacks;
+use crate::timers::Timers;
+use crate::tree::cgroup::Cgroups;
+use crate::unacknowledged::Unacknowledged;
+
+/// Everything that happens at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Alarm {
+    /// Of the attempt's machine.
+    Attempt(AttemptId, Timer),
+    /// Small output becomes old.
+    WriteOut(AttemptId),
+    /// The server may hear of output again.
+    Notice(AttemptId),
+    /// The server is started again.
+    StartServer,
+    /// A server that hung up without ending is ended.
+    KillServer,
+    /// Cgroups that were not empty are removed.
+    TendCgroups,
+    /// Orphans are reaped.
+    ReapOrphans,
+    /// The third request to end does not wait for ever.
+    GiveUp,
+}
+
+/// How trees are held together.
+#[derive(Debug)]
+pub(crate) enum Trees {
+    Cgroups(Cgroups),
+    Monitors,
+}
+
+/// See the module.
+pub(crate) struct World {
+    pub(crate) events: Events,
+    pub(crate) timers: Timers<Alarm>,
+    /// When the loop last woke.
+    pub(crate) now: Instant,
+    pub(crate) inherited: Inherited,
+    pub(crate) method: Method,
+    pub(crate) stacks: Stacks,
+    pub(crate) trees: Trees,
+    pub(crate) null: OwnedFd,
+    /// Children that are ours to reap; all others are orphans.
+    pub(crate) own: HashSet<Pid>,
+    pub(crate) journal: Journal,
+    pub(crate) left: Unacknowledged,
+    pub(crate) outbox: Outbox,
+}
+
+impl World {
+    pub(crate) fn containment(&self) -> Containment {
+        match self.trees {
+            Trees::Cgroups(_) => Containment::Cgroup,
+            Trees::Monitors => Containment::Monitor,
+        }
+    }
+
+    /// An attempt is over: into the journal, then to the server.
+    pub(crate) fn record(&mut self, record: ExitRecord) {
+        self.journal.record(&record);
+        self.outbox.say(&ToServer::Exited(record.clone()));
+        self.left.insert(record);
+    }
+
+    pub(crate) fn acknowledge(&mut self, key: AttemptKey) {
+        if self.left.acknowledge(key).is_some() {
+            self.journal.acknowledge(key);
+        }
+    }
+}
+
+/// Beyond this, notices of output are dropped: the next one says all that it said.
+const ENOUGH: usize = 256 * 1024;
+
+/// What the server has not yet taken. Without a server nothing is kept: a new one asks LIST.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    pub(crate) open: bool,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Outbox {
+    /// Bounded by what can be said at all: one start and one end an attempt, and answers.
+    pub(crate) fn say(&mut self, message: &ToServer) {
+        if self.open {
+            message.encode(&mut self.bytes);
+        }
+    }
+
+    pub(crate) fn mention(&mut self, notice: OutputNotice) {
+        if self.bytes.len() < ENOUGH {
+            self.say(&ToServer::Output(notice));
+        }
+    }
+
+    /// For the next server.
+    pub(crate) fn reset(&mut self, open: bool) {
+        *self = Self { open, bytes: vec![] };
+    }
+}
