@@ -1,0 +1,239 @@
+//! The command line: what can be said to it, and which file does each verb.
+//!
+//! A verb of this folder speaks HTTP to a server, as any other client does; it never
+//! opens the store. `serve`, the hidden server and `demo` are only declared here:
+//! `main` gives them to the rooms that do them, and everything else to [`run`].
+
+mod cancel;
+mod check;
+mod client;
+mod completions;
+mod endpoint;
+mod exit;
+mod follow;
+mod id;
+mod init;
+mod inside;
+mod job;
+mod jobs;
+mod logs;
+mod paint;
+mod patience;
+mod pause;
+mod payload;
+mod plain;
+mod progress_line;
+mod query;
+mod resume;
+mod retry;
+mod rm;
+mod screen;
+mod sse;
+mod submit;
+mod table;
+mod tasks;
+mod wait;
+mod when;
+mod words;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use self::client::Client;
+use self::exit::Exit;
+use self::screen::{Format, Screen};
+
+/// Any program as a reliable HTTP endpoint.
+#[derive(Debug, Parser)]
+#[command(name = "procession", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// Where the config and the server are.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every verb understands.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The config file [default: $PROCESSION_CONFIG, ./procession.toml, /etc/procession/procession.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The server: http://HOST:PORT or unix:/PATH [default: found through the config's data directory]
+    #[arg(long, global = true, value_name = "URL", env = "PROCESSION_URL")]
+    pub url: Option<String>,
+    /// The bearer token; others see a flag in `ps`, so prefer the variable or the data directory's file
+    #[arg(long, global = true, value_name = "TOKEN", env = "PROCESSION_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Tables for people, or the API's JSON
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// Everything the program can be asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server.
+    Serve(ServeArgs),
+    /// What the keeper starts beside itself.
+    #[command(hide = true)]
+    Server,
+    /// Set up an example, run it and show what happens.
+    Demo(DemoArgs),
+    /// What a client does.
+    #[command(flatten)]
+    Verb(Verb),
+}
+
+/// `procession serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Allow listeners that other machines reach without TLS.
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// `procession demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where to put it [default: a new temporary folder].
+    pub folder: Option<PathBuf>,
+    /// Leave as soon as the example has run, instead of serving until Ctrl-C.
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// What a client does.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a task: submit a job.
+    Submit(submit::SubmitArgs),
+    /// List jobs, newest first.
+    #[command(visible_alias = "ps")]
+    Jobs(jobs::JobsArgs),
+    /// Show one job, or explain it.
+    Job(job::JobArgs),
+    /// Print what a job wrote.
+    Logs(logs::LogsArgs),
+    /// Wait until jobs are over; exit as they did.
+    Wait(wait::WaitArgs),
+    /// End jobs.
+    Cancel(cancel::CancelArgs),
+    /// Submit a finished job again, as a new one.
+    Retry(retry::RetryArgs),
+    /// Remove finished jobs with their output.
+    Rm(rm::RmArgs),
+    /// List the tasks of the server.
+    Tasks(tasks::TasksArgs),
+    /// Start no more jobs of a task; they queue.
+    Pause(pause::PauseArgs),
+    /// Start a paused task's jobs again.
+    Resume(resume::ResumeArgs),
+    /// From inside a job: say something about it.
+    #[command(name = "self", subcommand)]
+    Inside(inside::InsideVerb),
+    /// Check the config without starting anything.
+    Check(check::CheckArgs),
+    /// Write a first config.
+    Init(init::InitArgs),
+    /// Print a completion script for a shell.
+    Completions(completions::CompletionsArgs),
+}
+
+/// The command line of this process; says what is wrong with it and exits with 2.
+pub fn parse() -> Cli {
+    Cli::parse()
+}
+
+/// Does what a client does, and exits as `docs/cli.md` says.
+pub fn run(global: &Global, verb: &Verb) -> ExitCode {
+    let screen = Screen::new(global.output);
+    let exit = match perform(global, &screen, verb) {
+        Ok(exit) => exit,
+        Err(error) if screen::is_closed(&error) => Exit::OK,
+        Err(error) => {
+            screen.complain(&error);
+            verb.exit_when_refused()
+        }
+    };
+    exit.into()
+}
+
+fn perform(global: &Global, screen: &Screen, verb: &Verb) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Inside(verb) => inside::run(verb),
+        Verb::Check(args) => check::run(args, global, screen),
+        Verb::Init(args) => init::run(args, screen),
+        Verb::Completions(args) => completions::run(args, screen),
+        online => {
+            let client = Client::new(endpoint::find(global)?);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .context("cannot start the client's runtime")?;
+            runtime.block_on(ask(&client, screen, online))
+        }
+    }
+}
+
+async fn ask(client: &Client, screen: &Screen, verb: &Verb) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Submit(args) => submit::run(args, client, screen).await,
+        Verb::Jobs(args) => jobs::run(args, client, screen).await,
+        Verb::Job(args) => job::run(args, client, screen).await,
+        Verb::Logs(args) => logs::run(args, client, screen).await,
+        Verb::Wait(args) => wait::run(args, client, screen).await,
+        Verb::Cancel(args) => cancel::run(args, client, screen).await,
+        Verb::Retry(args) => retry::run(args, client, screen).await,
+        Verb::Rm(args) => rm::run(args, client, screen).await,
+        Verb::Tasks(args) => tasks::run(args, client, screen).await,
+        Verb::Pause(args) => pause::run(args, client, screen).await,
+        Verb::Resume(args) => resume::run(args, client, screen).await,
+        Verb::Inside(_) | Verb::Check(_) | Verb::Init(_) | Verb::Completions(_) => {
+            unreachable!("these need no server and were performed before")
+        }
+    }
+}
+
+impl Verb {
+    /// The code where the answer is not a job's own: 125 from the verbs that otherwise
+    /// exit as the job did, so that a script can tell the two apart.
+    fn exit_when_refused(&self) -> Exit {
+        match self {
+            Verb::Submit(args) if args.waits() => Exit::PROCESSION_FAILED,
+            Verb::Wait(_) => Exit::PROCESSION_FAILED,
+            _ => Exit::REFUSED,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_declaration_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn verbs_that_exit_as_the_job_did_keep_their_own_failures_apart() {
+        let exit = |line: &str| match Cli::try_parse_from(line.split(' ')).expect(line).command {
+            Command::Verb(verb) => verb.exit_when_refused(),
+            _ => panic!("{line} is no verb of a client"),
+        };
+        assert_eq!(exit("procession submit x --wait"), Exit::PROCESSION_FAILED);
+        assert_eq!(exit("procession submit x --follow"), Exit::PROCESSION_FAILED);
+        assert_eq!(exit("procession wait 12345678"), Exit::PROCESSION_FAILED);
+        assert_eq!(exit("procession submit x"), Exit::REFUSED);
+        assert_eq!(exit("procession ps"), Exit::REFUSED);
+    }
+}
