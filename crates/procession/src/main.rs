@@ -1,2 +1,47 @@
-//! Being written.
-fn main() {}
+//! `procession`: any program as a reliable HTTP endpoint.
+
+mod app;
+mod background;
+mod board;
+mod cli;
+mod config;
+mod data;
+mod drain;
+mod facts;
+mod http;
+mod keeper;
+mod maintenance;
+mod meters;
+mod random;
+mod scheduler;
+mod submit;
+mod tail;
+
+use std::process::ExitCode;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let Cli { global, command } = cli::parse();
+    match command {
+        Command::Serve(args) => cli::serve(&args, &global),
+        Command::Server => serve(&global),
+        Command::Demo(_) => ExitCode::FAILURE,
+        Command::Verb(verb) => cli::run(&global, &verb),
+    }
+}
+
+/// The server process, which only a keeper starts.
+fn serve(global: &cli::Global) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PROCESSION_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let config = global.config.as_deref().unwrap_or(std::path::Path::new("procession.toml"));
+    match app::run(config) {
+        Ok(status) => status.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,4 +1,6 @@
 //! `cancel`: ends jobs, by id or all of a task in a state.
+//!
+//! It asks and does not wait: a program that runs has its grace. `wait` waits.
 
 use std::io::{self, IsTerminal};
 

@@ -1,4 +1,6 @@
 //! `check`: everything that is wrong with the config, without starting anything.
+//!
+//! Complaints go to stderr, the verdict to stdout. It reads what `serve` reads, the same way.
 
 use std::path::PathBuf;
 

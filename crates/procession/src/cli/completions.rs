@@ -1,4 +1,5 @@
-//! `completions`: a script that teaches a shell this command line.
+//! `completions`: a script that teaches a shell this command line: verbs, flags, states. Ids
+//! and task names are the server's and are not completed.
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;

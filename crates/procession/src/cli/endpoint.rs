@@ -44,7 +44,9 @@ pub(super) enum Token {
 
 /// Finds the server that `global` or the config speaks of.
 pub(super) fn find(global: &Global) -> anyhow::Result<Endpoint> {
-    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let given = |text: &Option<String>| {
+        text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
     let token = given(&global.token);
     let Some(url) = given(&global.url) else {
         let folder = data_dir(global)?;

@@ -1,4 +1,7 @@
-//! What this process exits with. The table is in `docs/cli.md`.
+//! What this process exits with: as the job did where a verb waits for one, else 0 or 1.
+//!
+//! The only place where an outcome becomes a number that means less than it did; the JSON
+//! keeps them apart. `docs/cli.md` has the table.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! `init`: a first config, with one task that works.
+//! `init`: a first config, with one task that works. What it writes is `init.toml`, as it
+//! stands beside this file; a test proves that it is good.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};

@@ -1,4 +1,5 @@
-//! `job`: all about one job, or why it is where it is.
+//! `job`: all about one job, with the last lines it wrote; or, with `--explain`, why it is
+//! where it is. Facts without a value are left out; the JSON has them all.
 
 use clap::Args;
 use jiff::Timestamp;

@@ -1,4 +1,5 @@
-//! `jobs`: the newest jobs, in a table.
+//! `jobs`: the newest jobs, in a table. Pages are fetched until there are as many as were
+//! asked for; `cancel --task` finds its jobs by the same way.
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};

@@ -1,4 +1,6 @@
 //! `logs`: what a job wrote, byte for byte; with `-f` as it writes.
+//!
+//! Here is also what writes a job's streams to ours, for all verbs that do.
 
 use clap::Args;
 use procession_core::id::JobId;

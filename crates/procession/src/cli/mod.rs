@@ -28,6 +28,7 @@ mod resume;
 mod retry;
 mod rm;
 mod screen;
+mod serve;
 mod sse;
 mod submit;
 mod table;
@@ -45,6 +46,8 @@ use clap::{Args, Parser, Subcommand};
 use self::client::Client;
 use self::exit::Exit;
 use self::screen::{Format, Screen};
+
+pub use self::serve::run as serve;
 
 /// Any program as a reliable HTTP endpoint.
 #[derive(Debug, Parser)]
@@ -112,6 +115,17 @@ pub struct DemoArgs {
 /// What a client does.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Asks a server.
+    #[command(flatten)]
+    Remote(Remote),
+    /// Needs none.
+    #[command(flatten)]
+    Local(Local),
+}
+
+/// What a server is asked.
+#[derive(Debug, Subcommand)]
+pub enum Remote {
     /// Run a task: submit a job.
     Submit(submit::SubmitArgs),
     /// List jobs, newest first.
@@ -135,6 +149,11 @@ pub enum Verb {
     Pause(pause::PauseArgs),
     /// Start a paused task's jobs again.
     Resume(resume::ResumeArgs),
+}
+
+/// What is done without a server.
+#[derive(Debug, Subcommand)]
+pub enum Local {
     /// From inside a job: say something about it.
     #[command(name = "self", subcommand)]
     Inside(inside::InsideVerb),
@@ -167,37 +186,37 @@ pub fn run(global: &Global, verb: &Verb) -> ExitCode {
 
 fn perform(global: &Global, screen: &Screen, verb: &Verb) -> anyhow::Result<Exit> {
     match verb {
-        Verb::Inside(verb) => inside::run(verb),
-        Verb::Check(args) => check::run(args, global, screen),
-        Verb::Init(args) => init::run(args, screen),
-        Verb::Completions(args) => completions::run(args, screen),
-        online => {
+        Verb::Local(Local::Inside(verb)) => inside::run(verb),
+        Verb::Local(Local::Check(args)) => check::run(args, global, screen),
+        Verb::Local(Local::Init(args)) => init::run(args, screen),
+        Verb::Local(Local::Completions(args)) => completions::run(args, screen),
+        Verb::Remote(verb) => {
             let client = Client::new(endpoint::find(global)?);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .context("cannot start the client's runtime")?;
-            runtime.block_on(ask(&client, screen, online))
+            let exit = runtime.block_on(ask(&client, screen, verb));
+            // A read of stdin that nobody needs any more cannot be called back.
+            runtime.shutdown_background();
+            exit
         }
     }
 }
 
-async fn ask(client: &Client, screen: &Screen, verb: &Verb) -> anyhow::Result<Exit> {
+async fn ask(client: &Client, screen: &Screen, verb: &Remote) -> anyhow::Result<Exit> {
     match verb {
-        Verb::Submit(args) => submit::run(args, client, screen).await,
-        Verb::Jobs(args) => jobs::run(args, client, screen).await,
-        Verb::Job(args) => job::run(args, client, screen).await,
-        Verb::Logs(args) => logs::run(args, client, screen).await,
-        Verb::Wait(args) => wait::run(args, client, screen).await,
-        Verb::Cancel(args) => cancel::run(args, client, screen).await,
-        Verb::Retry(args) => retry::run(args, client, screen).await,
-        Verb::Rm(args) => rm::run(args, client, screen).await,
-        Verb::Tasks(args) => tasks::run(args, client, screen).await,
-        Verb::Pause(args) => pause::run(args, client, screen).await,
-        Verb::Resume(args) => resume::run(args, client, screen).await,
-        Verb::Inside(_) | Verb::Check(_) | Verb::Init(_) | Verb::Completions(_) => {
-            unreachable!("these need no server and were performed before")
-        }
+        Remote::Submit(args) => submit::run(args, client, screen).await,
+        Remote::Jobs(args) => jobs::run(args, client, screen).await,
+        Remote::Job(args) => job::run(args, client, screen).await,
+        Remote::Logs(args) => logs::run(args, client, screen).await,
+        Remote::Wait(args) => wait::run(args, client, screen).await,
+        Remote::Cancel(args) => cancel::run(args, client, screen).await,
+        Remote::Retry(args) => retry::run(args, client, screen).await,
+        Remote::Rm(args) => rm::run(args, client, screen).await,
+        Remote::Tasks(args) => tasks::run(args, client, screen).await,
+        Remote::Pause(args) => pause::run(args, client, screen).await,
+        Remote::Resume(args) => resume::run(args, client, screen).await,
     }
 }
 
@@ -206,8 +225,8 @@ impl Verb {
     /// exit as the job did, so that a script can tell the two apart.
     fn exit_when_refused(&self) -> Exit {
         match self {
-            Verb::Submit(args) if args.waits() => Exit::PROCESSION_FAILED,
-            Verb::Wait(_) => Exit::PROCESSION_FAILED,
+            Verb::Remote(Remote::Submit(args)) if args.waits() => Exit::PROCESSION_FAILED,
+            Verb::Remote(Remote::Wait(_)) => Exit::PROCESSION_FAILED,
             _ => Exit::REFUSED,
         }
     }

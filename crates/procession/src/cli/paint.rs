@@ -1,4 +1,7 @@
-//! Colour, by plain ANSI sequences: off unless the stream is a terminal that wants it.
+//! Colour, by plain ANSI sequences.
+//!
+//! Knows what a style looks like and which a state has; whether the stream is a terminal
+//! that wants colour is `screen`'s to know.
 
 use procession_core::state::JobState;
 

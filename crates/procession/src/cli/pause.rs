@@ -1,4 +1,5 @@
-//! `pause`: no more jobs of a task are started.
+//! `pause`: no more jobs of a task are started. They are still taken, as many as may wait;
+//! `resume` is the way back.
 
 use clap::Args;
 use procession_core::api::TaskInfo;

@@ -1,4 +1,7 @@
-//! `--data JSON|@file|-` as the body of a request.
+//! `--data JSON|@file|-` as the body of a request, never whole in memory.
+//!
+//! Nothing is checked here: the task's schema is the server's, and its complaints name the
+//! place in the body.
 
 use std::io;
 use std::os::fd::AsFd;

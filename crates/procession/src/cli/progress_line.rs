@@ -1,4 +1,6 @@
 //! The line on a terminal's stderr that shows how far a followed job is.
+//!
+//! Draws nothing anywhere else: a log file with a hundred progress lines helps nobody.
 
 use super::screen::Screen;
 

@@ -1,4 +1,6 @@
 //! Paths with a query, percent-encoded.
+//!
+//! What stands in a path itself is a parsed task name or job id, so only parameters need it.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! `resume`: jobs of a paused task are started again.
+//! `resume`: jobs of a paused task are started again, the oldest first as ever. Harmless
+//! where nothing is paused.
 
 use clap::Args;
 use procession_core::api::TaskInfo;

@@ -1,4 +1,5 @@
-//! `retry`: a finished job again, as a new one.
+//! `retry`: a finished job again, as a new one. Final stays final: the old job keeps its
+//! outcome, the new one names it in `retry_of`.
 
 use clap::Args;
 use procession_core::api::Job;

@@ -1,4 +1,5 @@
-//! `rm`: finished jobs and all they left.
+//! `rm`: removes finished jobs and all they left. One that is not over is refused; `cancel`
+//! comes first.
 
 use anyhow::Context;
 use clap::Args;

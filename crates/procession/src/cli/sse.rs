@@ -1,4 +1,7 @@
 //! Server-sent events, read from a stream that is cut anywhere.
+//!
+//! Only the format, as the HTML standard defines it; what the events mean and when to open
+//! the stream again is `follow`'s.
 
 /// One event. A dispatch without data is none, as the standard says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

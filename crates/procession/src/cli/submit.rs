@@ -1,4 +1,7 @@
-//! `submit`: one job; at once, or with its end.
+//! `submit`: one job; its id at once, or its output and its exit code at its end.
+//!
+//! A submission is never sent twice: whether a broken one was taken, only the server knows.
+//! What waits afterwards (`wait`, `follow`) bears a server that is replaced.
 
 use clap::Args;
 use hyper::header::HeaderName;

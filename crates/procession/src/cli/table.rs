@@ -1,4 +1,7 @@
 //! Aligned columns under a header, and pairs of name and value.
+//!
+//! Nothing is wrapped or cut: a line of a table is a line for `grep`, in a pipe as on a
+//! terminal. Widths are those a terminal shows, so Chinese text stays in its column.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table as Layout};

@@ -1,4 +1,5 @@
-//! `tasks`: what the server can run, and how busy it is with it.
+//! `tasks`: what the server can run, and how busy it is with it. Counts of finished jobs
+//! are since the store was made, also of jobs that were removed.
 
 use clap::Args;
 use procession_core::api::{Items, TaskInfo};

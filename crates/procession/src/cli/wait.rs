@@ -1,4 +1,7 @@
-//! `wait`: until jobs are over.
+//! `wait`: until jobs are over, however long that is.
+//!
+//! The server is asked in rounds of half a minute, so that nothing between takes the
+//! connection for dead. `submit --wait` waits here too.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Times, spans and sizes as people read them.
+//! Times, spans and sizes as people read them: rounded, one or two units. Never for
+//! programs; those get the JSON.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

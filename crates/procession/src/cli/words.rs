@@ -1,4 +1,5 @@
-//! A job in words: how it ended, what it waits for, how far it is.
+//! A job in words: how it ended, and how far it is. Every line about a job that people
+//! read is made here, and is safe for a terminal.
 
 use procession_core::api::{Job, Progress};
 use procession_core::outcome::{CancelledBy, LostReason, Outcome};

@@ -21,6 +21,7 @@ use super::retention::Retention;
 use super::schema::{SchemaFiles, read_bounded};
 use super::section::Section;
 use super::server::Server;
+use super::syntax;
 use super::task;
 
 /// A whole config, resolved: every default filled in, every path absolute.
@@ -113,23 +114,20 @@ fn not_text(name: String, error: &std::string::FromUtf8Error) -> Diagnostic {
 }
 
 /// Reads `source`, the text of the file at the absolute `path`.
-fn parse(source: Source, path: PathBuf, options: &LoadOptions) -> Result<Config, Diagnostics> {
+pub(super) fn parse(source: Source, path: PathBuf, options: &LoadOptions) -> Result<Config, Diagnostics> {
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
     let report = Report::new(source);
-    let (document, errors) = DeTable::parse_recoverable(&report.source.text);
-    for error in &errors {
-        let span = error.span().unwrap_or(0..0);
-        report.error(&span, format!("not TOML: {}", error.message()), "see https://toml.io for the syntax");
-    }
-    if !errors.is_empty() {
-        // What the parser made of the rest would draw complaints about its own guesses.
+    let Ok(document) = DeTable::parse(&report.source.text) else {
+        for (span, mistake) in syntax::mistakes(&report.source.text) {
+            report.error(&span, format!("not TOML: {mistake}"), "see https://toml.io for the syntax");
+        }
         return Err(Diagnostics(report.finish()));
-    }
+    };
     let around = Surroundings { folder: &folder, options, schemas: SchemaFiles::default() };
     let top = Section::open(&report, &keys::TOP, "the config".into(), 0..0, document.get_ref());
     let section = |key: &'static str, keys: &'static Keys| {
         let at = span_of_key(document.get_ref(), key);
-        top.item(key)?.section(keys, keys.section, at, &format!("{} above the keys", keys.section))
+        top.item(key)?.section(keys, keys.section, at, &format!("write {} above the keys", keys.section))
     };
     let server = Server::read(section("server", &keys::SERVER).as_ref(), &folder, options.insecure);
     let limits = Limits::read(section("limits", &keys::LIMITS).as_ref(), options.cores);
@@ -152,7 +150,7 @@ fn read_tasks(top: &Section<'_>, around: &Surroundings<'_>) -> BTreeMap<TaskName
     let mut tasks = BTreeMap::new();
     let Some(item) = top.item("task") else { return tasks };
     let mut routes = task::Routes::default();
-    for entry in item.entries("[task.NAME] above the keys of a task").unwrap_or_default() {
+    for entry in item.entries("write [task.NAME] above the keys of a task").unwrap_or_default() {
         let title = format!("[task.{}]", entry.key.text);
         let name = match entry.key.text.parse::<TaskName>() {
             Ok(name) => Some(name),
@@ -162,9 +160,12 @@ fn read_tasks(top: &Section<'_>, around: &Surroundings<'_>) -> BTreeMap<TaskName
                 None
             }
         };
-        let Some(section) =
-            entry.value.section(&keys::TASK, &title, entry.key.span, "[task.NAME] above the keys of a task")
-        else {
+        let Some(section) = entry.value.section(
+            &keys::TASK,
+            &title,
+            entry.key.span,
+            "write [task.NAME] above the keys of a task",
+        ) else {
             continue;
         };
         // A task with a bad name is read all the same: its other complaints come now.

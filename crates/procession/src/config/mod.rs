@@ -19,6 +19,7 @@ mod retention;
 mod schema;
 mod section;
 mod server;
+mod syntax;
 mod task;
 
 #[cfg(test)]

@@ -23,14 +23,13 @@ const SYNONYMS: [(&str, &str); 16] = [
 /// The one of `known` that `word` is most likely meant to be.
 pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let word = word.to_lowercase().replace('-', "_");
-    let synonym = SYNONYMS.iter().find(|(theirs, _)| *theirs == word).map(|(_, ours)| *ours);
-    if let Some(found) = known.iter().find(|key| Some(**key) == synonym) {
-        return Some(found);
-    }
     let most = word.chars().count().max(3) / 3;
-    known
+    let own = known.iter().map(|key| (*key, *key));
+    let foreign = SYNONYMS
         .iter()
-        .map(|key| (distance(&word, key), *key))
+        .filter_map(|(theirs, ours)| known.iter().find(|key| *key == ours).map(|key| (*theirs, *key)));
+    own.chain(foreign)
+        .map(|(name, key)| (distance(&word, name), key))
         .filter(|(distance, _)| *distance <= most)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, key)| key)
@@ -80,9 +79,10 @@ mod tests {
             ("Timeout", Some("timeout")),
             ("cmd", Some("command")),
             ("environment", Some("env")),
+            ("enviroment", Some("env")),
             ("zzz", None),
             ("", None),
-            ("cwd", None),
+            ("zebra", None),
         ] {
             assert_eq!(nearest(word, &known), expected, "{word}");
         }

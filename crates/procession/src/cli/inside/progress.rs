@@ -1,4 +1,5 @@
-//! `self progress`: appends a line to the job's progress file.
+//! `self progress`: appends a line to the job's progress file. The server reads the last
+//! whole one.
 
 use std::fs::OpenOptions;
 use std::io::Write;

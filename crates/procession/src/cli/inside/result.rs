@@ -1,4 +1,5 @@
-//! `self result`: writes the job's result file, whole or not at all.
+//! `self result`: writes the job's result file, whole or not at all. Written again, the last
+//! one counts; whether it fits the task is judged when the job is over.
 
 use std::fs::{self, File};
 use std::io::{self, Read};

@@ -72,7 +72,7 @@ fn check_program(program: &Slot<'_>, directory: &Path, around: &Surroundings<'_>
     if text.text.is_empty() {
         return text.error("the program's name is empty", format!("say what to run: {EXAMPLE}"));
     }
-    if let Some(span) = program.find(|hole| is_clients(hole)) {
+    if let Some(span) = program.find(script::is_outside) {
         return text.report.error(
             &span,
             "a client would choose the program",
@@ -105,6 +105,11 @@ fn check_scripts(slots: &[Slot<'_>], task: &Task) {
             &span,
             "a client would choose the program",
             "name the program here; what a client may choose is the task",
+        ),
+        Exposed::Variable { name, .. } => report.error(
+            &span,
+            format!("a client would decide what `{name}` makes programs load"),
+            "write its value here, or give the client's value a variable of another name",
         ),
         Exposed::Script { interpreter, .. } => report.error_named(
             name,

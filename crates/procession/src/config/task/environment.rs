@@ -61,10 +61,13 @@ pub(super) fn read<'a>(
     env
 }
 
+/// Whether the value of the variable `name` makes programs load or run other code.
+pub(super) fn loads_code(name: &str) -> bool {
+    LOADS_CODE.contains(&name) || LOADS_CODE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 fn check_value(name: &Text<'_>, slot: &Slot<'_>) {
-    let loads = LOADS_CODE.contains(&name.text)
-        || LOADS_CODE_PREFIXES.iter().any(|prefix| name.text.starts_with(prefix));
-    if let Some(span) = slot.find(is_clients).filter(|_| loads) {
+    if let Some(span) = slot.find(is_clients).filter(|_| loads_code(name.text)) {
         name.report.error(
             &span,
             format!("a client would decide what `{}` makes programs load", name.text),

@@ -7,6 +7,7 @@
 
 use procession_core::placeholder::{Placeholder, Source, Template};
 
+use super::environment::loads_code;
 use super::slot::is_clients;
 
 /// What a client could decide, with the element of `argv` through which.
@@ -14,6 +15,8 @@ use super::slot::is_clients;
 pub(super) enum Exposed {
     /// The program that runs in the end.
     Program(usize),
+    /// A variable set on the command line that makes programs load other code.
+    Variable { element: usize, name: String },
     /// A part of a script given as text.
     Script { element: usize, interpreter: String },
     /// The file, or standard input by name, that is the script.
@@ -29,6 +32,7 @@ impl Exposed {
     pub(super) fn element(&self) -> usize {
         match self {
             Exposed::Program(element)
+            | Exposed::Variable { element, .. }
             | Exposed::Script { element, .. }
             | Exposed::File { element, .. }
             | Exposed::Option { element, .. }
@@ -147,27 +151,36 @@ const FAMILIES: [Family; 7] = [
     },
 ];
 
-/// Programs that run the program among their arguments.
-const WRAPPERS: [&str; 19] = [
-    "env",
-    "nice",
-    "nohup",
-    "timeout",
-    "setsid",
-    "stdbuf",
-    "ionice",
-    "chrt",
-    "taskset",
-    "time",
-    "sudo",
-    "doas",
-    "busybox",
-    "xargs",
-    "unshare",
-    "prlimit",
-    "flock",
-    "systemd-run",
-    "strace",
+/// A program that runs the program among its arguments.
+struct Wrapper {
+    name: &'static str,
+    /// Letters that take an argument, in the same element or the next.
+    argument: &'static str,
+    argument_long: &'static [&'static str],
+    /// How many operands stand before the program.
+    operands: usize,
+    /// `NAME=value` may stand before the program.
+    assigns: bool,
+}
+
+const fn wrapper(name: &'static str, argument: &'static str, operands: usize) -> Wrapper {
+    Wrapper { name, argument, argument_long: &[], operands, assigns: false }
+}
+
+const WRAPPERS: [Wrapper; 13] = [
+    Wrapper { argument_long: &["--unset", "--chdir"], assigns: true, ..wrapper("env", "uC", 0) },
+    Wrapper { argument_long: &["--user", "--group"], assigns: true, ..wrapper("sudo", "ugCDhpRrtTU", 0) },
+    Wrapper { argument_long: &["--kill-after", "--signal"], ..wrapper("timeout", "ks", 1) },
+    Wrapper { argument_long: &["--adjustment"], ..wrapper("nice", "n", 0) },
+    Wrapper { argument_long: &["--input", "--output", "--error"], ..wrapper("stdbuf", "ioe", 0) },
+    Wrapper { argument_long: &["--format", "--output"], ..wrapper("time", "fo", 0) },
+    Wrapper { argument_long: &["--class", "--classdata"], ..wrapper("ionice", "cn", 0) },
+    wrapper("doas", "uC", 0),
+    wrapper("chrt", "TPD", 1),
+    wrapper("taskset", "", 1),
+    wrapper("nohup", "", 0),
+    wrapper("setsid", "", 0),
+    wrapper("busybox", "", 0),
 ];
 
 /// An element of `argv` as far as the config decides it.
@@ -176,8 +189,10 @@ struct Word {
     element: usize,
     /// The text before the first placeholder.
     literal: String,
-    /// Whether a client's text, or the body's file, is in it.
-    outside: bool,
+    /// Whether a client's text is in it.
+    client: bool,
+    /// Whether the body's file is: nothing in a script, but a script where one's file stands.
+    body: bool,
     /// Whether it is nothing but `literal`.
     fixed: bool,
 }
@@ -208,9 +223,14 @@ impl Word {
             _ => String::new(),
         };
         let fixed = template.holes().next().is_none();
-        // A script may name the body's file; it is what runs only where a script's file stands.
-        let outside = template.holes().any(is_outside);
-        Self { element, literal, outside, fixed }
+        let client = template.takes_client_text();
+        let body = template.holes().any(|hole| hole.from == Source::PayloadFile);
+        Self { element, literal, client, body, fixed }
+    }
+
+    /// Whether a client decides what stands there from its first letter on.
+    fn is_anything(&self) -> bool {
+        self.client && self.literal.is_empty()
     }
 
     fn ends_options(&self, style: Style) -> bool {
@@ -235,38 +255,64 @@ fn find_family(program: &str) -> Option<&'static Family> {
 
 fn behind_wrappers(mut words: Vec<Word>, dashes: bool) -> Option<Exposed> {
     let first = words.first()?.clone();
+    if first.client || first.body {
+        return Some(Exposed::Program(first.element));
+    }
     if !first.fixed {
         return None;
     }
     if let Some(family) = find_family(&first.literal) {
         return in_interpreter(family, &words, dashes);
     }
-    if !WRAPPERS.contains(&stem(&first.literal)) {
-        return None;
-    }
+    let wrapper = WRAPPERS.iter().find(|wrapper| wrapper.name == stem(&first.literal))?;
     words.remove(0);
-    if stem(&first.literal) == "env" {
+    if wrapper.name == "env" {
         match split_strings(words) {
             Ok(split) => words = split,
             Err(element) => return Some(Exposed::Script { element, interpreter: "env".into() }),
         }
     }
-    // Without knowing each wrapper's options: what cannot be one of them or its argument.
-    let plain = |word: &&Word| {
-        let text = &word.literal;
-        !text.starts_with(['-', '+'])
-            && !text.contains('=')
-            && !text.starts_with(|c: char| c.is_ascii_digit())
-    };
-    let program = words.iter().find(plain).cloned();
-    if let Some(program) = program.as_ref().filter(|word| word.outside) {
-        return Some(Exposed::Program(program.element));
+    match program_of(wrapper, &words, dashes) {
+        Ok(at) => behind_wrappers(words.split_off(at), dashes),
+        Err(exposed) => Some(exposed),
     }
-    let known = |word: &Word| {
-        word.fixed && (find_family(&word.literal).is_some() || WRAPPERS.contains(&stem(&word.literal)))
-    };
-    let at = words.iter().position(known)?;
-    behind_wrappers(words.split_off(at), dashes)
+}
+
+/// Where the program stands among the arguments of `wrapper`.
+fn program_of(wrapper: &Wrapper, words: &[Word], dashes: bool) -> Result<usize, Exposed> {
+    let mut operands = wrapper.operands;
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        let text = &word.literal;
+        if word.is_anything() && dashes {
+            return Err(Exposed::Program(word.element));
+        }
+        if text.starts_with('-') {
+            at += if wrapper.takes_next(text) { 2 } else { 1 };
+        } else if let Some((name, _)) = text.split_once('=').filter(|_| wrapper.assigns) {
+            if word.client && loads_code(name) {
+                return Err(Exposed::Variable { element: word.element, name: name.into() });
+            }
+            at += 1;
+        } else if operands > 0 {
+            operands -= 1;
+            at += 1;
+        } else {
+            break;
+        }
+    }
+    Ok(at.min(words.len()))
+}
+
+impl Wrapper {
+    /// Whether the argument of the option `text` is the next element.
+    fn takes_next(&self, text: &str) -> bool {
+        if text.starts_with("--") {
+            return self.argument_long.contains(&text);
+        }
+        let letter = text.char_indices().skip(1).find(|(_, letter)| self.argument.contains(*letter));
+        letter.is_some_and(|(at, letter)| at + letter.len_utf8() == text.len())
+    }
 }
 
 /// `env -S "sh -c"` is `env sh -c`; a placeholder in such a string would be split too.
@@ -289,12 +335,12 @@ fn split_strings(words: Vec<Word>) -> Result<Vec<Word>, usize> {
         } else {
             Word { literal: rest.trim_start_matches('=').into(), ..word }
         };
-        if split.outside {
+        if split.client {
             return Err(split.element);
         }
         for part in split.literal.split_whitespace() {
             let literal = part.trim_matches(['"', '\'']).to_owned();
-            out.push(Word { literal, fixed: true, ..split.clone() });
+            out.push(Word { literal, ..split.clone() });
         }
         out.extend(words);
         break;
@@ -330,7 +376,7 @@ fn in_interpreter(family: &Family, words: &[Word], dashes: bool) -> Option<Expos
             options = false;
             continue;
         }
-        if options && word.outside && word.literal.is_empty() && dashes {
+        if options && word.is_anything() && dashes {
             return Some(Exposed::Option { element: word.element, interpreter });
         }
         if !options || !word.is_option(family.style) {
@@ -338,12 +384,12 @@ fn in_interpreter(family: &Family, words: &[Word], dashes: bool) -> Option<Expos
         }
         let means = meaning(family, &word.literal);
         let code = matches!(means, Means::CodeHere | Means::CodeNext);
-        if word.outside {
+        if word.client {
             return Some(in_option(word, code, interpreter));
         }
         if matches!(means, Means::Argument | Means::CodeNext | Means::CodeLater { argument: true }) {
             let next = rest.next()?;
-            if next.outside {
+            if next.client {
                 return Some(in_option(next, code, interpreter));
             }
         }
@@ -370,9 +416,9 @@ fn operand(word: &Word, has_code: bool, later: bool, interpreter: String) -> Opt
     let element = word.element;
     if has_code {
         None
-    } else if word.outside && later {
+    } else if word.client && later {
         Some(Exposed::Script { element, interpreter })
-    } else if word.outside {
+    } else if (word.client || word.body) && !later {
         Some(Exposed::File { element, interpreter })
     } else if !later && word.fixed && STDIN.contains(&word.literal.as_str()) {
         Some(Exposed::Stdin { element, interpreter })
@@ -416,3 +462,6 @@ fn meaning(family: &Family, option: &str) -> Means {
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

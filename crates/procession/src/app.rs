@@ -1,0 +1,248 @@
+//! The server process: takes the keeper's socket, opens the store, wires everything, serves
+//! until it is told to stop. The only place that knows all rooms.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use procession_core::command::Surroundings;
+use procession_core::frame::{Hello, ToKeeper, VERSION};
+use procession_store::Store;
+use procession_store::sqlite::SqliteStore;
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+use crate::background::{Background, EXIT_BUG};
+use crate::board::Board;
+use crate::config::{Auth, Config, LoadOptions, load};
+use crate::data::DataDir;
+use crate::drain::{Drain, Stage};
+use crate::facts::Facts;
+use crate::http::{self, Gate, Listener};
+use crate::keeper::{Greeting, KeeperLink, greet};
+use crate::maintenance;
+use crate::meters::Meters;
+use crate::scheduler::{Owned, ProgressWatch, Running, Scheduler, ScratchPool, recover};
+use crate::submit::Door;
+
+/// Descriptors kept free of connections: the store, files being read, pipes.
+const RESERVED_DESCRIPTORS: u64 = 256;
+
+/// Connections at once, however many descriptors there are.
+const MAX_CONNECTIONS: usize = 20_000;
+
+/// How long open answers get after everything else has ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Runs the server; returns its exit status.
+pub fn run(config_path: &Path) -> anyhow::Result<u8> {
+    let socket = procession_keeper::take_control_socket()?;
+    let greeting = greet(socket)?;
+    // Whether a listener may be reached from outside was settled by the keeper's start.
+    let options = LoadOptions { insecure: true, ..LoadOptions::default() };
+    let config = load(config_path, &options).map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    runtime.block_on(serve(config, greeting))
+}
+
+async fn serve(config: Config, greeting: Greeting) -> anyhow::Result<u8> {
+    let config = Arc::new(config);
+    let background = Background::default();
+    let data = DataDir::existing(&config.server.data_dir);
+    let hello = greeting.hello.clone();
+    std::fs::write(data.server_pid(), format!("{}\n", std::process::id()))?;
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.database())?);
+    store.put_tasks(config.tasks.keys().cloned().collect()).await?;
+
+    let (listeners, carrier) = greeting.into_parts();
+    let keeper = Arc::new(KeeperLink::default());
+    let (sender, mut inbox) = mpsc::unbounded_channel();
+    let link = keeper.clone();
+    background.service("keeper link", async move {
+        if let Err(error) = link.run(carrier, sender).await {
+            tracing::error!(%error, "the keeper cannot be reached");
+        }
+    });
+    let owned = Owned::ask(&keeper, &mut inbox).await;
+
+    let drain = Arc::new(Drain::default());
+    let scheduler = scheduler(&config, &data, &hello, store, keeper, &background, &owned)?;
+    recover(&scheduler, owned, &hello).await?;
+    start_services(&scheduler, &drain, &config, inbox);
+    let context = context(&config, scheduler.clone(), drain.clone(), &hello)?;
+    listen(listeners, &context, &background)?;
+    scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
+    announce(&hello);
+
+    wait_for_the_end(&scheduler, &drain, &config).await;
+    scheduler.keeper.send(&ToKeeper::Goodbye { status: 0 });
+    background.end(LAST_WORDS).await;
+    Ok(0)
+}
+
+fn scheduler(
+    config: &Arc<Config>,
+    data: &DataDir,
+    hello: &Hello,
+    store: Arc<dyn Store>,
+    keeper: Arc<KeeperLink>,
+    background: &Background,
+    owned: &Owned,
+) -> anyhow::Result<Arc<Scheduler>> {
+    let board = Arc::new(Board::default());
+    let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    Ok(Arc::new(Scheduler {
+        store,
+        keeper,
+        running: Arc::new(Running::new(board.clone())),
+        board,
+        scratch: ScratchPool::open(&data.scratch(), &owned.scratch())?,
+        progress: ProgressWatch::new()?,
+        data: data.clone(),
+        tasks: config.tasks.clone(),
+        surroundings: Surroundings { environment: environment(), job_folder: text(data.jobs()) },
+        revision: config.revision.clone(),
+        node: std::fs::read_to_string(data.node())?.trim().to_owned(),
+        boot_id: hello.boot_id,
+        slots: usize::try_from(config.limits.max_running).unwrap_or(usize::MAX),
+        wake: Notify::new(),
+        meters: Arc::new(Meters::default()),
+        background: background.clone(),
+    }))
+}
+
+/// The server's own environment as text; jobs get none of what is no text.
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn start_services(
+    scheduler: &Arc<Scheduler>,
+    drain: &Arc<Drain>,
+    config: &Arc<Config>,
+    inbox: mpsc::UnboundedReceiver<procession_core::frame::ToServer>,
+) {
+    let background = &scheduler.background;
+    let (one, drain_too) = (scheduler.clone(), drain.clone());
+    background.service("inbox", async move {
+        one.clone().listen(inbox, drain_too).await;
+        if !one.background.stopping().is_cancelled() {
+            tracing::error!("the keeper is gone; the server ends");
+            std::process::exit(EXIT_BUG);
+        }
+    });
+    background.service("dispatcher", scheduler.clone().dispatch(drain.clone()));
+    let watcher = scheduler.clone();
+    background.service("progress", async move {
+        if let Err(error) = watcher.progress.run(&watcher.running, watcher.background.stopping()).await {
+            tracing::error!(%error, "progress files cannot be watched");
+        }
+    });
+    background.service("expiry", maintenance::expire(scheduler.clone()));
+    background.service("retention", maintenance::retain(scheduler.clone(), config.retention));
+}
+
+fn context(
+    config: &Arc<Config>,
+    scheduler: Arc<Scheduler>,
+    drain: Arc<Drain>,
+    hello: &Hello,
+) -> anyhow::Result<http::Context> {
+    let token = match config.server.auth {
+        Auth::None => None,
+        Auth::Token => {
+            Some(std::fs::read_to_string(scheduler.data.token()).context("the token cannot be read")?)
+        }
+    };
+    let names = hello.listeners.iter().filter_map(|name| std::str::from_utf8(name).ok());
+    let addresses: Vec<SocketAddr> = names.filter_map(|name| name.parse().ok()).collect();
+    let slots = config.limits.max_running;
+    let waker = scheduler.clone();
+    let door = Door {
+        tasks: config.tasks.clone(),
+        surroundings: scheduler.surroundings.clone(),
+        revision: config.revision.clone(),
+        slots,
+        store: scheduler.store.clone(),
+        data: scheduler.data.clone(),
+        meters: scheduler.meters.clone(),
+        drain: drain.clone(),
+        background: scheduler.background.clone(),
+        wake: Arc::new(move || waker.wake.notify_one()),
+    };
+    Ok(http::Parts {
+        gate: Gate::new(token.as_deref().map(str::trim), &addresses, &config.server.hosts),
+        tasks: config.tasks.clone(),
+        door,
+        store: scheduler.store.clone(),
+        running: scheduler.running.clone(),
+        board: scheduler.board.clone(),
+        data: scheduler.data.clone(),
+        meters: scheduler.meters.clone(),
+        drain,
+        facts: Facts {
+            started_at: Timestamp::now(),
+            revision: config.revision.clone(),
+            containment: hello.containment,
+            keeper_pid: hello.keeper_pid,
+            slots,
+        },
+        background: scheduler.background.clone(),
+        scheduler,
+    }
+    .into())
+}
+
+fn listen(
+    listeners: Vec<std::os::fd::OwnedFd>,
+    context: &http::Context,
+    background: &Background,
+) -> anyhow::Result<()> {
+    let descriptors =
+        rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).unwrap_or(usize::MAX);
+    let places = Arc::new(Semaphore::new(most.clamp(16, MAX_CONNECTIONS)));
+    for socket in listeners {
+        let listener = Listener::adopt(socket)?;
+        let router = http::router(context.clone());
+        background.service("accept", http::accept(listener, router, places.clone(), background.clone()));
+    }
+    Ok(())
+}
+
+/// Says where the server is; people and scripts wait for this line.
+fn announce(hello: &Hello) {
+    for name in &hello.listeners {
+        let name = String::from_utf8_lossy(name);
+        if name.starts_with("unix:") {
+            eprintln!("listening on {name}");
+        } else {
+            eprintln!("listening on http://{name}");
+        }
+    }
+}
+
+/// Serves until a signal; then waits for running jobs, at most `stop_timeout` or until a
+/// second signal, and ends what is left.
+async fn wait_for_the_end(scheduler: &Arc<Scheduler>, drain: &Drain, config: &Config) {
+    drain.reached(Stage::Draining).await;
+    let running = scheduler.running.len();
+    if running > 0 {
+        eprintln!("stopping: waiting for {running} running jobs; once more ends them");
+    }
+    tokio::select! {
+        () = scheduler.running.none_left() => return,
+        () = drain.reached(Stage::Ending) => {}
+        () = tokio::time::sleep(config.server.stop_timeout) => drain.advance(Stage::Ending),
+    }
+    scheduler.stop_all(false);
+    scheduler.running.none_left().await;
+}

@@ -1,0 +1,77 @@
+//! The one place where the server starts concurrent work, so that all of it is counted,
+//! stopped together, and a service that panics ends the process instead of leaving a
+//! server that looks alive: the keeper starts a new one and no job notices.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Exit status after a bug (sysexits' `EX_SOFTWARE`).
+pub const EXIT_BUG: i32 = 70;
+
+/// A handle to all concurrent work; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Background {
+    services: TaskTracker,
+    connections: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Background {
+    /// Work the server cannot do without: ends when [`Background::stopping`] fires, never
+    /// by panic.
+    pub fn service(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let running = self.services.spawn(work);
+        self.services.spawn(async move {
+            if let Err(error) = running.await
+                && error.is_panic()
+            {
+                tracing::error!(service = name, "a service panicked; the server ends");
+                std::process::exit(EXIT_BUG);
+            }
+        });
+    }
+
+    /// Work for one client, whose panic is its own.
+    pub fn connection(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.connections.spawn(work);
+    }
+
+    /// Blocking file work, off the threads that answer requests.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(value) => value,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Fires when everything is to end.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// How many clients are being served.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Ends all: asks, waits at most `bound`, then leaves the rest to the end of the process.
+    pub async fn end(&self, bound: Duration) {
+        self.stop.cancel();
+        self.connections.close();
+        self.services.close();
+        let all = async {
+            self.connections.wait().await;
+            self.services.wait().await;
+        };
+        if tokio::time::timeout(bound, all).await.is_err() {
+            tracing::warn!(
+                services = self.services.len(),
+                connections = self.connections.len(),
+                "not all work ended in time"
+            );
+        }
+    }
+}

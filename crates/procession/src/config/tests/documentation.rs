@@ -1,0 +1,43 @@
+//! `docs/config.md` knows every key the config knows, and no key the config does not.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::super::keys::ALL;
+use super::super::reply_text::REPLY_FACTS;
+
+fn text() -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/config.md");
+    fs::read_to_string(path).expect("docs/config.md")
+}
+
+#[test]
+fn every_key_is_documented() {
+    let text = text();
+    for keys in ALL {
+        for key in keys.known.iter().chain(keys.later) {
+            assert!(
+                text.contains(&format!("`{key}`")),
+                "docs/config.md says nothing of `{key}` of {}",
+                keys.section
+            );
+        }
+    }
+    for (fact, _) in REPLY_FACTS {
+        assert!(text.contains(&format!("`{{{{{fact}}}}}`")), "docs/config.md says nothing of {fact}");
+    }
+}
+
+#[test]
+fn every_documented_key_is_known() {
+    for line in text().lines() {
+        let Some(key) = line.strip_prefix("| `").and_then(|rest| rest.split_once('`')).map(|(key, _)| key)
+        else {
+            continue;
+        };
+        let fact = key.trim_matches(['{', '}']);
+        let known = ALL.iter().any(|keys| keys.known.contains(&key))
+            || key.starts_with("{{") && REPLY_FACTS.iter().any(|(known, _)| *known == fact);
+        assert!(known, "docs/config.md has `{key}`, which nothing reads");
+    }
+}

@@ -1,0 +1,175 @@
+//! The data directory: what lies where, for people and programs. Only this module builds
+//! paths in it, and only from typed ids.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use procession_core::id::JobId;
+
+/// The folder named by `[server] data_dir`.
+#[derive(Clone, Debug)]
+pub struct DataDir {
+    root: PathBuf,
+}
+
+impl DataDir {
+    /// Makes the folder and those in it, readable by their owner only.
+    pub fn create(root: &Path) -> io::Result<Self> {
+        let data = Self { root: root.to_owned() };
+        for folder in [data.root.clone(), data.jobs(), data.scratch(), data.incoming(), data.log()] {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        Ok(data)
+    }
+
+    /// One that exists.
+    pub fn existing(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The embedded database.
+    pub fn database(&self) -> PathBuf {
+        self.root.join("procession.db")
+    }
+
+    /// The default token, one line, 0600.
+    pub fn token(&self) -> PathBuf {
+        self.root.join("token")
+    }
+
+    /// Addresses really bound, one a line.
+    pub fn listen(&self) -> PathBuf {
+        self.root.join("listen")
+    }
+
+    /// The keeper's process id.
+    pub fn pid(&self) -> PathBuf {
+        self.root.join("pid")
+    }
+
+    /// The server's process id.
+    pub fn server_pid(&self) -> PathBuf {
+        self.root.join("server.pid")
+    }
+
+    /// Held locked as long as a keeper lives; names it.
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("LOCK")
+    }
+
+    /// This node's name, made at the first start: a later host name changes nothing.
+    pub fn node(&self) -> PathBuf {
+        self.root.join("node")
+    }
+
+    /// The keeper's journal.
+    pub fn keeper(&self) -> PathBuf {
+        self.root.join("keeper")
+    }
+
+    /// What jobs leave behind.
+    pub fn jobs(&self) -> PathBuf {
+        self.root.join("jobs")
+    }
+
+    /// Working folders of running attempts.
+    pub fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+
+    /// Bodies that are still arriving.
+    pub fn incoming(&self) -> PathBuf {
+        self.root.join("incoming")
+    }
+
+    /// The daemon's logs.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("log")
+    }
+
+    /// Everything one job leaves; exists only where it left something.
+    pub fn job(&self, job: JobId) -> PathBuf {
+        self.jobs().join(job.to_string())
+    }
+
+    /// A body too large for the store.
+    pub fn payload(&self, job: JobId) -> PathBuf {
+        self.job(job).join("payload")
+    }
+
+    /// What one attempt leaves.
+    pub fn attempt(&self, job: JobId, attempt: u32) -> PathBuf {
+        self.job(job).join(attempt.to_string())
+    }
+
+    /// One output stream of an attempt.
+    pub fn output(&self, job: JobId, attempt: u32, stream: Stream) -> PathBuf {
+        self.attempt(job, attempt).join(stream.name())
+    }
+
+    /// A result too large for the store.
+    pub fn result(&self, job: JobId, attempt: u32) -> PathBuf {
+        self.attempt(job, attempt).join("result")
+    }
+
+    /// What an attempt left in its artifacts folder.
+    pub fn artifacts(&self, job: JobId, attempt: u32) -> PathBuf {
+        self.attempt(job, attempt).join("artifacts")
+    }
+}
+
+impl DataDir {
+    /// Removes all a job left; nothing to remove is fine.
+    pub fn remove_job(&self, job: JobId) -> io::Result<()> {
+        match fs::remove_dir_all(self.job(job)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One of a program's two outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Descriptor 1; both, where merged.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
+
+impl Stream {
+    /// As in paths and URLs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        }
+    }
+}
+
+/// Writes `text` to `path` so that a reader sees the old text or the new, and it survives
+/// a power cut.
+pub fn write_atomically(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let fresh = folder.join(name);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Makes what was written to `file` and its name in `folder` survive a power cut.
+pub fn sync_with_folder(file: &File, folder: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    File::open(folder)?.sync_all()
+}

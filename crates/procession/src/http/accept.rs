@@ -1,0 +1,170 @@
+//! The accept loop. axum's own has no header time-out, no bound on connections, and sleeps
+//! a second when descriptors run out; this one has the first two and keeps a descriptor in
+//! reserve for the third.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use rustix::net::{AddressFamily, getsockname};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt as _;
+
+use super::gate::Door;
+use crate::background::Background;
+
+/// A request's head must be there by then; also how long an idle connection is kept.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// What hyper reads of a head before it answers 431 itself; the gate refuses earlier.
+const HEAD_BUFFER: usize = 64 * 1024;
+
+/// HTTP/2 requests at once on one connection.
+const STREAMS: u32 = 128;
+
+/// A client that is turned away gets this long to take the answer.
+const TURN_AWAY: Duration = Duration::from_secs(1);
+
+/// A listening socket, as the keeper handed it over.
+pub enum Listener {
+    /// Over TCP.
+    Tcp(TcpListener),
+    /// Over a Unix socket.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Takes over a socket that is bound already.
+    pub fn adopt(socket: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        if getsockname(&socket)?.address_family() == AddressFamily::UNIX {
+            return Ok(Self::Unix(UnixListener::from_std(socket.into())?));
+        }
+        Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
+    }
+
+    async fn next(&self) -> io::Result<Connection> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Answers are small and whole; nothing is gained by holding them back.
+                stream.set_nodelay(true)?;
+                Ok(Connection::Tcp(stream))
+            }
+            Listener::Unix(listener) => Ok(Connection::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+enum Connection {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Serves `router` on `listener` until the server stops.
+pub async fn accept(listener: Listener, router: Router, places: Arc<Semaphore>, background: Background) {
+    let mut spare = File::open("/dev/null").ok();
+    let stopping = background.stopping().clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.next() => accepted,
+            () = stopping.cancelled() => return,
+        };
+        match (accepted, places.clone().try_acquire_owned()) {
+            (Ok(connection), Ok(place)) => {
+                let (router, background_too) = (router.clone(), background.clone());
+                background.connection(async move { connection.serve(router, place, background_too).await });
+            }
+            (Ok(connection), Err(_)) => background.connection(connection.turn_away()),
+            (Err(error), _) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                if is_exhaustion(&error) {
+                    // One descriptor is freed to take the connection and close it, so that its
+                    // client is not left in the dark and this loop does not spin.
+                    drop(spare.take());
+                    let _ = tokio::time::timeout(Duration::from_millis(10), listener.next()).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    spare = File::open("/dev/null").ok();
+                }
+            }
+        }
+    }
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    exhausted.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+impl Connection {
+    async fn serve(self, router: Router, place: OwnedSemaphorePermit, background: Background) {
+        match self {
+            Connection::Tcp(stream) => serve(stream, Door::Tcp, router, background).await,
+            Connection::Unix(stream) => serve(stream, Door::Unix, router, background).await,
+        }
+        drop(place);
+    }
+
+    /// All places are taken: says so at once.
+    async fn turn_away(self) {
+        const BODY: &str = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\
+            \"code\":\"too_many_connections\",\"detail\":\"try again in a second\"}";
+        let answer = format!(
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
+             Content-Type: application/problem+json\r\nContent-Length: {}\r\n\r\n{BODY}",
+            BODY.len()
+        );
+        let write = async {
+            match self {
+                Connection::Tcp(mut stream) => stream.write_all(answer.as_bytes()).await,
+                Connection::Unix(mut stream) => stream.write_all(answer.as_bytes()).await,
+            }
+        };
+        // A client that does not even take this has gone.
+        let _ = tokio::time::timeout(TURN_AWAY, write).await;
+    }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    door: Door,
+    router: Router,
+    background: Background,
+) {
+    let service = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(door);
+        request.map(axum::body::Body::new)
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_BUFFER as u32)
+        .keep_alive_interval(HEAD * 2)
+        .keep_alive_timeout(HEAD);
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = background.stopping().cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+}

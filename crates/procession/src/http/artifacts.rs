@@ -1,0 +1,125 @@
+//! `GET /v1/jobs/{id}/artifacts` and `…/artifacts/{name}`. A name is looked up in the list
+//! the store has, and opened below the attempt's folder by the kernel's own rule that no
+//! link and no `..` leads out of it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use procession_core::api::Artifacts;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+
+use super::output::{Range, harmless, range};
+use super::problem::{Answer, Failure};
+use super::{Context, job_id};
+
+/// How much is read at once.
+const CHUNK: u64 = 128 * 1024;
+
+/// Names and sizes.
+pub async fn list(State(context): State<Context>, Path(id): Path<String>) -> Answer {
+    let record = context.record(job_id(&id)?).await?;
+    Ok(Json(Artifacts { items: record.artifacts }).into_response())
+}
+
+/// One file, whole or by range.
+pub async fn one(
+    State(context): State<Context>,
+    Path((id, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Answer {
+    let id = job_id(&id)?;
+    let record = context.record(id).await?;
+    if !record.artifacts.iter().any(|artifact| artifact.name == name) {
+        return Err(unknown());
+    }
+    let folder = context.data.artifacts(id, record.attempt);
+    let path = name.clone();
+    let opened = context.background.blocking(move || open_beneath(&folder, &path)).await;
+    let file = opened.map_err(|_| unknown())?;
+    let len = file.metadata().map_err(Failure::internal)?.len();
+    let (status, first, count) = match range(&headers, len) {
+        Range::Whole => (StatusCode::OK, 0, len),
+        Range::Part { first, count } => (StatusCode::PARTIAL_CONTENT, first, count),
+        Range::Outside => {
+            let detail = format!("the file has {len} bytes");
+            return Err(Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail));
+        }
+    };
+    let mut response = stream_file(&context, file, first, count);
+    *response.status_mut() = status;
+    describe(response.headers_mut(), &name, status, (first, count, len));
+    Ok(response)
+}
+
+fn describe(headers: &mut HeaderMap, name: &str, status: StatusCode, part: (u64, u64, u64)) {
+    let (first, count, len) = part;
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(name)));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    harmless(headers, name.rsplit('/').next());
+    if status == StatusCode::PARTIAL_CONTENT
+        && let Ok(value) = HeaderValue::try_from(format!("bytes {first}-{}/{len}", first + count - 1))
+    {
+        headers.insert(header::CONTENT_RANGE, value);
+    }
+}
+
+fn unknown() -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "unknown_artifact", "the job has left no file of this name")
+}
+
+fn open_beneath(folder: &std::path::Path, name: &str) -> io::Result<File> {
+    let base = openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(base, name, flags, Mode::empty(), resolve)?.into())
+}
+
+/// `count` bytes of a file from `first`, as they are read.
+pub(super) fn stream_file(context: &Context, file: File, first: u64, count: u64) -> Response {
+    let (context, file) = (context.clone(), Arc::new(file));
+    let chunks = stream::try_unfold((first, count), move |(at, left)| {
+        let (context, file) = (context.clone(), file.clone());
+        async move {
+            if left == 0 {
+                return Ok(None);
+            }
+            let read = context.background.blocking(move || read_some(&file, at, left)).await?;
+            let len = read.len() as u64;
+            io::Result::Ok(Some((read, (at + len, left - len))))
+        }
+    });
+    let mut response = Body::from_stream(chunks).into_response();
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(count));
+    response
+}
+
+fn read_some(file: &File, at: u64, left: u64) -> io::Result<Bytes> {
+    let mut chunk = vec![0; left.min(CHUNK) as usize];
+    file.read_exact_at(&mut chunk, at)?;
+    Ok(chunk.into())
+}
+
+/// By the name's ending, for people who look at it; nothing a browser runs.
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "html" | "htm" => "text/html; charset=utf-8",
+        "json" => "application/json",
+        "txt" | "log" | "md" | "csv" => "text/plain; charset=utf-8",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        "pdf" => "application/pdf",
+        "mp4" => "video/mp4",
+        "zip" => "application/zip",
+        _ => "application/octet-stream",
+    }
+}

@@ -1,0 +1,52 @@
+//! `POST /v1/jobs/{id}/retry`: a new job with the same body; the old one stays as it ended.
+
+use std::fs;
+
+use axum::Json;
+use axum::extract::{Extension, Path, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use procession_core::job::StoredPayload;
+
+use super::gate::Principal;
+use super::problem::{Answer, Failure};
+use super::submit::describe;
+use super::{Context, job_id};
+use crate::submit::{Received, Request};
+
+/// Submits a finished job's request once more.
+pub async fn retry(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    Extension(principal): Extension<Principal>,
+) -> Answer {
+    let id = job_id(&id)?;
+    let record = context.record(id).await?;
+    if !record.state.is_final() {
+        return Err(Failure::not_finished());
+    }
+    let task = context.task(record.task.as_str())?;
+    let (payload, values) = context.store.payload(id).await?.ok_or_else(Failure::unknown_job)?;
+    let body = match payload {
+        StoredPayload::Inline(bytes) => Received::Memory(bytes),
+        StoredPayload::File { .. } => {
+            let path = context.data.payload(id);
+            let read = context.background.blocking(move || fs::read(path)).await;
+            Received::Memory(read.map_err(Failure::internal)?.into())
+        }
+    };
+    let wish = Request {
+        task,
+        body,
+        values,
+        priority: record.priority,
+        run_at: None,
+        idempotency_key: None,
+        principal: principal.0,
+        retry_of: Some(id),
+    };
+    let accepted = context.door.submit(wish).await?;
+    let mut response = (StatusCode::ACCEPTED, Json(context.job(accepted.id).await?)).into_response();
+    describe(&mut response, accepted);
+    Ok(response)
+}

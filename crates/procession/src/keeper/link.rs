@@ -1,0 +1,120 @@
+//! The socket itself. Frames are put into one buffer and written together, so a batch of
+//! launches is one system call; what comes in is handed on in order.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, bail};
+use procession_core::frame::{Decoder, Hello, Message, ToKeeper, ToServer};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Notify, mpsc};
+
+/// What the keeper gives a new server.
+pub struct Greeting {
+    /// Facts of keeper and machine.
+    pub hello: Hello,
+    /// The listening sockets, in the order of `hello.listeners`.
+    pub listeners: Vec<OwnedFd>,
+    socket: StdStream,
+    decoder: Decoder<ToServer>,
+}
+
+/// The socket after the greeting, with what was read beyond it.
+pub struct Carrier {
+    socket: StdStream,
+    decoder: Decoder<ToServer>,
+}
+
+/// Reads the keeper's first frame; blocks until it is there.
+pub fn greet(socket: StdStream) -> anyhow::Result<Greeting> {
+    let mut decoder = Decoder::<ToServer>::default();
+    let mut listeners = Vec::new();
+    let mut buffer = vec![0u8; 64 * 1024];
+    loop {
+        let read = procession_keeper::control::receive(socket.as_fd(), &mut buffer, &mut listeners)
+            .context("the keeper's greeting cannot be read")?;
+        if read == 0 {
+            bail!("the keeper closed its socket before its greeting");
+        }
+        decoder.feed(&buffer[..read]);
+        match decoder.next()? {
+            Some(ToServer::Hello(hello)) if hello.listeners.len() == listeners.len() => {
+                return Ok(Greeting { hello, listeners, socket, decoder });
+            }
+            Some(other) => bail!("the keeper's first frame is {other:?}"),
+            None => {}
+        }
+    }
+}
+
+/// Frames to the keeper.
+#[derive(Debug, Default)]
+pub struct KeeperLink {
+    outgoing: Mutex<Vec<u8>>,
+    wake: Notify,
+}
+
+impl KeeperLink {
+    /// Puts a frame into the buffer; never waits. Frames arrive in the order of the calls.
+    pub fn send(&self, frame: &ToKeeper) {
+        frame.encode(&mut self.outgoing.lock().unwrap_or_else(PoisonError::into_inner));
+        self.wake.notify_one();
+    }
+
+    /// Carries frames both ways until the keeper is gone. `inbox` gets what comes in.
+    pub async fn run(&self, carrier: Carrier, inbox: mpsc::UnboundedSender<ToServer>) -> io::Result<()> {
+        let Carrier { socket, decoder } = carrier;
+        socket.set_nonblocking(true)?;
+        let (reader, writer) = UnixStream::from_std(socket)?.into_split();
+        tokio::select! {
+            end = read(reader, decoder, inbox) => end,
+            end = self.write(writer) => end,
+        }
+    }
+
+    async fn write(&self, mut writer: OwnedWriteHalf) -> io::Result<()> {
+        loop {
+            let frames = std::mem::take(&mut *self.outgoing.lock().unwrap_or_else(PoisonError::into_inner));
+            if frames.is_empty() {
+                self.wake.notified().await;
+                // Whoever runs beside us may have more to say: let them, then write it all at once.
+                tokio::task::yield_now().await;
+            } else {
+                writer.write_all(&frames).await?;
+            }
+        }
+    }
+}
+
+impl Greeting {
+    /// The listening sockets, and what [`KeeperLink::run`] takes.
+    pub fn into_parts(self) -> (Vec<OwnedFd>, Carrier) {
+        (self.listeners, Carrier { socket: self.socket, decoder: self.decoder })
+    }
+}
+
+async fn read(
+    reader: OwnedReadHalf,
+    mut decoder: Decoder<ToServer>,
+    inbox: mpsc::UnboundedSender<ToServer>,
+) -> io::Result<()> {
+    let mut buffer = vec![0u8; 256 * 1024];
+    loop {
+        while let Some(frame) = decoder.next().map_err(io::Error::other)? {
+            if inbox.send(frame).is_err() {
+                return Ok(());
+            }
+        }
+        reader.readable().await?;
+        match reader.try_read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => decoder.feed(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

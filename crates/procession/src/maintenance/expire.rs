@@ -1,0 +1,32 @@
+//! Ends jobs that have waited longer than their `queue_timeout`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::scheduler::Scheduler;
+
+/// The longest between two looks: a job submitted meanwhile may expire sooner than any
+/// known before.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Runs until the server stops.
+pub async fn expire(scheduler: Arc<Scheduler>) {
+    let stopping = scheduler.background.stopping().clone();
+    while stopping.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+        loop {
+            let expired = match scheduler.store.expire(Timestamp::now()).await {
+                Ok(expired) => expired,
+                Err(error) => {
+                    tracing::error!(%error, "waiting jobs cannot be expired");
+                    break;
+                }
+            };
+            expired.iter().for_each(|job| scheduler.board.tell(*job));
+            if expired.is_empty() {
+                break;
+            }
+        }
+    }
+}

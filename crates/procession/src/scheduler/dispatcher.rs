@@ -1,0 +1,83 @@
+//! Gives free slots to waiting jobs. One loop, woken by whoever frees a slot or adds a
+//! job; it registers for the wake-up before it asks the store, so none is missed, and a
+//! slow poll is the net below.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use procession_core::id::ClaimId;
+use procession_store::{Claim, ClaimedBatch, StoreError};
+
+use super::Scheduler;
+use crate::drain::{Drain, Stage};
+use crate::random;
+
+/// How long nothing at all may happen before the store is asked anyway.
+const NET: Duration = Duration::from_secs(5);
+
+/// After the store failed.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The most jobs claimed in one transaction.
+const BATCH: usize = 256;
+
+impl Scheduler {
+    /// Runs until the server drains: what is queued then waits for the next one.
+    pub async fn dispatch(self: Arc<Self>, drain: Arc<Drain>) {
+        while !drain.is_draining() {
+            let woken = self.wake.notified();
+            let pause = match self.claim_and_launch().await {
+                Ok(Claimed::Full) => continue,
+                Ok(Claimed::All { next_due }) => until(next_due),
+                Err(error) => {
+                    tracing::error!(%error, "no jobs can be claimed");
+                    PAUSE
+                }
+            };
+            tokio::select! {
+                () = woken => {}
+                () = tokio::time::sleep(pause) => {}
+                () = drain.reached(Stage::Draining) => {}
+            }
+        }
+    }
+
+    async fn claim_and_launch(self: &Arc<Self>) -> Result<Claimed, StoreError> {
+        let free = self.slots.saturating_sub(self.running.len()).min(BATCH);
+        if free == 0 {
+            return Ok(Claimed::All { next_due: None });
+        }
+        let ClaimedBatch { jobs, next_due } = self.store.claim(self.question(free)).await?;
+        let filled = jobs.len() == free;
+        for claimed in jobs {
+            self.launch(claimed);
+        }
+        Ok(if filled { Claimed::Full } else { Claimed::All { next_due } })
+    }
+
+    fn question(&self, free: usize) -> Claim {
+        Claim {
+            node: self.node.clone(),
+            boot_id: self.boot_id,
+            free,
+            tasks: self.tasks.iter().map(|(name, task)| (name.clone(), task.limits.max_running)).collect(),
+            now: Timestamp::now(),
+            claim_id: ClaimId(random::bytes()),
+        }
+    }
+}
+
+/// What a claim found.
+enum Claimed {
+    /// As many as there were slots: there may be more.
+    Full,
+    /// All that could run.
+    All { next_due: Option<Timestamp> },
+}
+
+fn until(due: Option<Timestamp>) -> Duration {
+    let wait =
+        due.map_or(NET, |due| Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default());
+    wait.clamp(Duration::from_millis(1), NET)
+}

@@ -1,0 +1,150 @@
+//! Records how attempts ended. The order is the promise: the end is durable first, then
+//! the keeper may forget it, then the slot is free and whoever waits is told.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use procession_core::frame::ToKeeper;
+use procession_core::job::{Finished, Lease, OutputSummary, StreamSummary};
+use procession_core::outcome::Outcome;
+use procession_core::record::{Ending, ExitRecord, StreamRecord};
+use procession_core::retry::{Next, next};
+use procession_core::task::ResultSource;
+use procession_store::{Applied, StoreError};
+
+use super::Scheduler;
+use super::collect::{Collected, Destination, collect, judge};
+use super::note::Note;
+use crate::data::Stream;
+
+/// Between tries to record an end while the store fails.
+const AGAIN: Duration = Duration::from_millis(250);
+
+impl Scheduler {
+    /// The keeper says an attempt is over.
+    pub(super) async fn attempt_over(self: Arc<Self>, record: ExitRecord) {
+        let key = record.key;
+        let Some(note) = Note::from_bytes(&record.cookie) else {
+            tracing::error!(job = %key.job, "an attempt's note cannot be read; its record is kept");
+            return;
+        };
+        let lease = note.lease(key);
+        match next(&record, note.deferred, key.fence.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
+            Next::Defer(wait) => self.defer(lease, wait).await,
+            Next::Finish(outcome) => {
+                let collected = self.collect(&note, &record).await;
+                let outcome = judge(outcome, &note.result, &collected);
+                self.record_end(finished(lease, outcome, &note, record, collected)).await;
+            }
+        }
+        self.keeper.send(&ToKeeper::Ack { key });
+        self.return_scratch(&note);
+        self.leave(lease);
+    }
+
+    /// Records an end that needs nothing from the keeper, and frees the slot.
+    pub(super) async fn record_end(&self, finished: Finished) {
+        let lease = finished.lease;
+        let applied = self.until_stored(|| self.store.finish(finished.clone())).await;
+        if applied == Some(Applied::Stale) {
+            tracing::warn!(job = %lease.job, fence = lease.fence.0, "an end came too late and changed nothing");
+        }
+        self.leave(lease);
+    }
+
+    async fn defer(&self, lease: Lease, wait: Duration) {
+        let at = Timestamp::now() + wait;
+        tracing::warn!(job = %lease.job, ?wait, "no process to be had; the job waits");
+        self.until_stored(|| self.store.release(lease, Some(at))).await;
+    }
+
+    /// Tries until the store takes it: while a disk is full, ends wait here and in the
+    /// keeper's journal. `None`: the server stops first, a later one records it.
+    async fn until_stored<T, F>(&self, mut write: impl FnMut() -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        loop {
+            match write().await {
+                Ok(done) => return Some(done),
+                Err(error) => tracing::error!(%error, "an attempt's end cannot be recorded yet"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN) => {}
+                () = self.background.stopping().cancelled() => return None,
+            }
+        }
+    }
+
+    fn leave(&self, lease: Lease) {
+        self.running.remove(lease.key());
+        self.wake.notify_one();
+    }
+
+    async fn collect(self: &Arc<Self>, note: &Note, record: &ExitRecord) -> Collected {
+        let scratch = self.scratch.folder(note.scratch);
+        let untouched = matches!(record.ending, Ending::NotStarted { .. })
+            || scratch.is_untouched().unwrap_or(false) && note.result.source == ResultSource::File;
+        if untouched {
+            return Collected::default();
+        }
+        let (data, job, attempt) = (self.data.clone(), record.key.job, note.attempt.0);
+        let (rule, stdout) = (note.result.clone(), record.stdout.clone());
+        let work = move || -> io::Result<Collected> {
+            let folder = data.attempt(job, attempt);
+            let stdout_file = data.output(job, attempt, Stream::Stdout);
+            collect(&scratch, &rule, &stdout, &Destination { folder: &folder, stdout: &stdout_file })
+        };
+        self.background.blocking(work).await.unwrap_or_else(|error| {
+            tracing::error!(job = %job, %error, "what the job left cannot be kept");
+            let message = format!("what the job left cannot be kept: {error}");
+            Collected { bad_result: Some(message), ..Collected::default() }
+        })
+    }
+
+    fn return_scratch(&self, note: &Note) {
+        if note.leave_children {
+            return;
+        }
+        let scratch = self.scratch.folder(note.scratch);
+        if let Err(error) = self.scratch.give_back(&scratch) {
+            tracing::warn!(%error, folder = %scratch.path.display(), "a scratch folder stays behind");
+        }
+    }
+}
+
+fn finished(
+    lease: Lease,
+    outcome: Outcome,
+    note: &Note,
+    record: ExitRecord,
+    collected: Collected,
+) -> Finished {
+    let ran = !matches!(record.ending, Ending::NotStarted { .. });
+    let time = |us| Timestamp::from_microsecond(us).unwrap_or(Timestamp::UNIX_EPOCH);
+    Finished {
+        lease,
+        outcome,
+        started_at: ran.then(|| time(record.started_us)),
+        finished_at: time(record.finished_us),
+        run_ms: ran.then_some(record.run_us / 1000),
+        usage: ran.then_some(record.usage),
+        output: OutputSummary {
+            stdout: summary(record.stdout),
+            stderr: summary(record.stderr),
+            limit: note.output_limit,
+        },
+        result: collected.result,
+        artifacts: collected.artifacts,
+        progress: collected.progress,
+        containment: ran.then_some(record.containment),
+        leaked: record.leaked,
+        config_revision: note.revision.clone(),
+    }
+}
+
+fn summary(stream: StreamRecord) -> StreamSummary {
+    StreamSummary { total: stream.total, written: stream.written, place: stream.place, tail: stream.tail }
+}

@@ -1,0 +1,44 @@
+//! What the keeper says, in its order.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use procession_core::frame::{Started, ToServer};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::Scheduler;
+use super::note::Note;
+use crate::drain::{Drain, Stage};
+
+impl Scheduler {
+    /// Runs until the keeper is gone.
+    pub async fn listen(self: Arc<Self>, mut inbox: UnboundedReceiver<ToServer>, drain: Arc<Drain>) {
+        while let Some(frame) = inbox.recv().await {
+            match frame {
+                ToServer::Started(started) => self.note_start(started),
+                ToServer::Output(notice) => self.running.output(notice, Timestamp::now()),
+                ToServer::Exited(record) => self.background.connection(self.clone().attempt_over(record)),
+                ToServer::Shutdown { now: false } => drain.advance(Stage::Draining),
+                ToServer::Shutdown { now: true } => drain.advance(Stage::Ending),
+                ToServer::Hello(_) | ToServer::Attempts { .. } => {
+                    tracing::error!("the keeper said something out of turn");
+                }
+            }
+        }
+    }
+
+    fn note_start(self: &Arc<Self>, started: Started) {
+        self.running.started(&started);
+        let Some(note) = Note::from_bytes(&started.cookie) else { return };
+        let lease = note.lease(started.key);
+        let at = Timestamp::from_microsecond(started.started_us).unwrap_or_else(|_| Timestamp::now());
+        let scheduler = self.clone();
+        // Whoever reads the job meanwhile sees the start in `Running`; a failure here loses
+        // nothing, since the end carries the start time too.
+        self.background.connection(async move {
+            if let Err(error) = scheduler.store.started(lease, at, started.containment).await {
+                tracing::warn!(job = %lease.job, %error, "a start cannot be noted");
+            }
+        });
+    }
+}

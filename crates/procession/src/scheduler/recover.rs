@@ -1,0 +1,151 @@
+//! At the start of a server: what the store says runs here against what the keeper owns.
+//! The keeper's word decides; time never does.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use procession_core::frame::{Hello, Started, ToKeeper, ToServer};
+use procession_core::id::AttemptKey;
+use procession_core::job::{Claimed, Finished, OutputSummary, ResultSummary};
+use procession_core::outcome::{CancelledBy, LostReason, Outcome};
+use procession_core::record::ExitRecord;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::Scheduler;
+use super::note::Note;
+use super::running::{Live, Stop};
+
+/// What the keeper owns, as it says when asked.
+#[derive(Debug, Default)]
+pub struct Owned {
+    running: HashMap<AttemptKey, Started>,
+    over: Vec<ExitRecord>,
+}
+
+impl Owned {
+    /// Asks the keeper, which has nothing else to say before it is answered.
+    pub async fn ask(keeper: &crate::keeper::KeeperLink, inbox: &mut UnboundedReceiver<ToServer>) -> Self {
+        keeper.send(&ToKeeper::List);
+        let mut owned = Self::default();
+        while let Some(frame) = inbox.recv().await {
+            match frame {
+                ToServer::Attempts { running, over, more } => {
+                    owned.running.extend(running.into_iter().map(|started| (started.key, started)));
+                    owned.over.extend(over);
+                    if !more {
+                        break;
+                    }
+                }
+                // An attempt that ends while it is being asked about stands in the answer too.
+                other => tracing::debug!(?other, "said before the answer"),
+            }
+        }
+        owned
+    }
+
+    /// Scratch folders that must not be cleared.
+    pub fn scratch(&self) -> BTreeSet<u32> {
+        let cookies = self.running.values().map(|s| &s.cookie).chain(self.over.iter().map(|r| &r.cookie));
+        cookies.filter_map(|cookie| Note::from_bytes(cookie)).map(|note| note.scratch).collect()
+    }
+}
+
+/// What becomes of a row that says its job runs here.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The keeper has it: nothing changes for the job.
+    Adopt,
+    /// It is over; its record will be taken like any other.
+    Record,
+    /// Claimed, but provably never started: back to the queue.
+    NeverSeen,
+    /// Nobody knows what became of it.
+    Lost(LostReason),
+}
+
+/// Brings `scheduler` and the store in line with the keeper.
+pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) -> anyhow::Result<()> {
+    let over: BTreeSet<AttemptKey> = owned.over.iter().map(|record| record.key).collect();
+    for (claimed, boot_id) in scheduler.store.claimed_by(&scheduler.node).await? {
+        let key = claimed.lease.key();
+        let verdict = judge(
+            owned.running.contains_key(&key),
+            over.contains(&key),
+            boot_id == hello.boot_id,
+            hello.generation == 1,
+        );
+        match verdict {
+            Verdict::Adopt => adopt(scheduler, &claimed, &owned.running[&key]),
+            Verdict::Record => {}
+            Verdict::NeverSeen => {
+                scheduler.store.release(claimed.lease, None).await?;
+            }
+            Verdict::Lost(reason) => {
+                tracing::warn!(job = %claimed.lease.job, ?reason, "an attempt is lost");
+                scheduler.record_end(lost(&claimed, reason, &scheduler.revision)).await;
+            }
+        }
+    }
+    for record in owned.over {
+        scheduler.background.connection(scheduler.clone().attempt_over(record));
+    }
+    Ok(())
+}
+
+/// `new_keeper`: this server is the keeper's first, so what the keeper does not know was
+/// owned by a keeper that is gone.
+fn judge(runs: bool, over: bool, same_boot: bool, new_keeper: bool) -> Verdict {
+    match (runs, over) {
+        (true, _) => Verdict::Adopt,
+        (false, true) => Verdict::Record,
+        (false, false) if !same_boot => Verdict::Lost(LostReason::Reboot),
+        (false, false) if new_keeper => Verdict::Lost(LostReason::KeeperDied),
+        (false, false) => Verdict::NeverSeen,
+    }
+}
+
+fn adopt(scheduler: &Scheduler, claimed: &Claimed, started: &Started) {
+    let Some(note) = Note::from_bytes(&started.cookie) else { return };
+    let timeout = note.timeout_ms.map(std::time::Duration::from_millis);
+    scheduler.progress.watch(&scheduler.scratch.folder(note.scratch));
+    scheduler.running.insert(Live::new(claimed.lease, note.scratch, note.output_limit, timeout));
+    scheduler.running.launched(claimed.lease.key());
+    scheduler.running.started(started);
+    if claimed.cancel_requested {
+        scheduler.stop_attempt(claimed.lease, Stop { by: CancelledBy::Client, now: false });
+    }
+}
+
+fn lost(claimed: &Claimed, reason: LostReason, revision: &str) -> Finished {
+    Finished {
+        lease: claimed.lease,
+        outcome: Outcome::Lost { reason },
+        started_at: None,
+        finished_at: Timestamp::now(),
+        run_ms: None,
+        usage: None,
+        output: OutputSummary::default(),
+        result: ResultSummary::None,
+        artifacts: Vec::new(),
+        progress: None,
+        containment: None,
+        leaked: 0,
+        config_revision: revision.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_the_design() {
+        assert_eq!(judge(true, false, true, false), Verdict::Adopt);
+        assert_eq!(judge(false, true, true, false), Verdict::Record);
+        assert_eq!(judge(false, true, true, true), Verdict::Record);
+        assert_eq!(judge(false, false, true, false), Verdict::NeverSeen);
+        assert_eq!(judge(false, false, true, true), Verdict::Lost(LostReason::KeeperDied));
+        assert_eq!(judge(false, false, false, true), Verdict::Lost(LostReason::Reboot));
+    }
+}

@@ -1,0 +1,277 @@
+//! The one door into the store: HTTP, custom routes, retries by hand, and later sub-jobs
+//! and schedules all pass here. A job that comes out is durable.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use procession_core::admission::Full;
+use procession_core::command::Surroundings;
+use procession_core::id::{JobId, TaskName};
+use procession_core::job::{Idempotency, NewJob, StoredPayload};
+use procession_core::limits::INLINE_PAYLOAD;
+use procession_core::payload::{BadJson, Payload};
+use procession_core::placeholder::RequestValues;
+use procession_core::task::{Body, Task};
+use procession_core::validate::{Rejection, RequestBody, ValidJob, validate};
+use procession_store::{Store, StoreError, Submitted};
+use sha2::{Digest, Sha256};
+
+use crate::background::Background;
+use crate::data::{DataDir, sync_with_folder};
+use crate::drain::Drain;
+use crate::meters::Meters;
+use crate::random;
+
+/// What the door needs.
+pub struct Door {
+    /// The tasks of the config.
+    pub tasks: BTreeMap<TaskName, Arc<Task>>,
+    /// What every job shares.
+    pub surroundings: Surroundings,
+    /// The config in force.
+    pub revision: String,
+    /// Slots of this node.
+    pub slots: u64,
+    /// The durable queue.
+    pub store: Arc<dyn Store>,
+    /// Where large bodies lie.
+    pub data: DataDir,
+    /// Rates.
+    pub meters: Arc<Meters>,
+    /// Whether the server is on its way out.
+    pub drain: Arc<Drain>,
+    /// For blocking file work.
+    pub background: Background,
+    /// Tells the dispatcher.
+    pub wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// One wish for a job.
+#[derive(Debug)]
+pub struct Request {
+    /// Its task.
+    pub task: Arc<Task>,
+    /// Its body.
+    pub body: Received,
+    /// Query parameters and headers.
+    pub values: RequestValues,
+    /// -100 to 100.
+    pub priority: i32,
+    /// Not before.
+    pub run_at: Option<Timestamp>,
+    /// The client's key.
+    pub idempotency_key: Option<String>,
+    /// Who asks.
+    pub principal: String,
+    /// The job it repeats.
+    pub retry_of: Option<JobId>,
+}
+
+/// A body as it came in.
+#[derive(Debug)]
+pub enum Received {
+    /// In memory.
+    Memory(Bytes),
+    /// In a file of its own, which is moved or removed.
+    Spooled(Spooled),
+}
+
+/// A body in a file below `incoming/`; removed when dropped, unless it became a job's.
+#[derive(Debug)]
+pub struct Spooled {
+    /// Where.
+    pub path: PathBuf,
+    /// Its size.
+    pub len: u64,
+    /// SHA-256 of it.
+    pub hash: [u8; 32],
+}
+
+/// A job that is in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id.
+    pub id: JobId,
+    /// It was there before: the same key came with the same body.
+    pub replayed: bool,
+}
+
+/// Why there is no job.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The body is no JSON.
+    #[error("the body is not JSON we take: {0}")]
+    Json(#[from] BadJson),
+    /// It does not fit the task.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// No room.
+    #[error("{}", busy(*.full))]
+    Busy {
+        /// What is full.
+        full: Full,
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// The key came before with another body.
+    #[error("the idempotency key was used for job {0} with another body")]
+    Conflict(JobId),
+    /// The server is on its way out.
+    #[error("the server is stopping and takes no new jobs")]
+    Draining,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The body could not be kept.
+    #[error("the body cannot be kept: {0}")]
+    Body(#[from] io::Error),
+}
+
+fn busy(full: Full) -> &'static str {
+    match full {
+        Full::Task => "all slots and the waiting room of the task are taken",
+        Full::Node => "no slot of this server is free and the task has no waiting room",
+    }
+}
+
+impl Door {
+    /// Validates, admits, makes durable. When it returns a new job, the job survives a
+    /// power cut.
+    pub async fn submit(&self, request: Request) -> Result<Accepted, SubmitError> {
+        if self.drain.is_draining() {
+            return Err(SubmitError::Draining);
+        }
+        let (valid, hash) = self.validate(&request)?;
+        let id = random::job_id();
+        let payload = self.keep_body(id, request.body).await?;
+        let kept_file = matches!(payload, StoredPayload::File { .. });
+        let key = request.idempotency_key.or_else(|| valid.idempotency_key().map(str::to_owned));
+        let now = Timestamp::now();
+        let job = NewJob {
+            id,
+            task: request.task.name.clone(),
+            limits: request.task.limits,
+            node_slots: self.slots,
+            payload,
+            request: valid.request().clone(),
+            labels: valid.labels().clone(),
+            priority: request.priority,
+            submitted_at: now,
+            run_at: request.run_at,
+            expires_at: request
+                .task
+                .queue_timeout
+                .and_then(|wait| request.run_at.unwrap_or(now).checked_add(wait).ok()),
+            idempotency: key.map(|key| Idempotency {
+                principal: request.principal.clone(),
+                key,
+                body_hash: hash,
+            }),
+            submitted_by: request.principal,
+            retry_of: request.retry_of,
+            config_revision: self.revision.clone(),
+        };
+        let submitted = self.store.submit(job).await;
+        if kept_file && !matches!(submitted, Ok(Submitted::New)) {
+            self.forget_body(id).await;
+        }
+        self.answer(id, &request.task.name, submitted?)
+    }
+
+    fn answer(&self, id: JobId, task: &TaskName, submitted: Submitted) -> Result<Accepted, SubmitError> {
+        match submitted {
+            Submitted::New => {
+                self.meters.submitted(task);
+                (self.wake)();
+                Ok(Accepted { id, replayed: false })
+            }
+            Submitted::Replay(id) => Ok(Accepted { id, replayed: true }),
+            Submitted::Conflict(id) => Err(SubmitError::Conflict(id)),
+            Submitted::Busy(full) => {
+                Err(SubmitError::Busy { full, retry_after: self.meters.retry_after(task) })
+            }
+        }
+    }
+
+    fn validate(&self, request: &Request) -> Result<(ValidJob, [u8; 32]), SubmitError> {
+        let (body, hash) = match &request.body {
+            Received::Spooled(spooled) => (RequestBody::Bytes, spooled.hash),
+            Received::Memory(bytes) => {
+                let body = match request.task.input.body {
+                    Body::Bytes => RequestBody::Bytes,
+                    // Nothing sent is `null` to a schema, and an empty stdin to the program.
+                    Body::Json if bytes.is_empty() => RequestBody::Json(Payload::stored(Bytes::new())),
+                    Body::Json => RequestBody::Json(Payload::parse(bytes.clone())?),
+                };
+                (body, Sha256::digest(bytes).into())
+            }
+        };
+        let valid = validate(&request.task, &body, &request.values, &self.surroundings)?;
+        Ok((valid, hash))
+    }
+
+    async fn keep_body(&self, id: JobId, body: Received) -> io::Result<StoredPayload> {
+        match body {
+            Received::Memory(bytes) if bytes.len() <= INLINE_PAYLOAD => Ok(StoredPayload::Inline(bytes)),
+            Received::Memory(bytes) => {
+                let path = self.data.payload(id);
+                let len = bytes.len() as u64;
+                self.background.blocking(move || write_durably(&path, &bytes)).await?;
+                Ok(StoredPayload::File { len })
+            }
+            Received::Spooled(spooled) if spooled.len <= INLINE_PAYLOAD as u64 => {
+                let read = move || fs::read(&spooled.path);
+                Ok(StoredPayload::Inline(self.background.blocking(read).await?.into()))
+            }
+            Received::Spooled(spooled) => {
+                let path = self.data.payload(id);
+                let len = spooled.len;
+                self.background.blocking(move || move_durably(&spooled.path, &path)).await?;
+                Ok(StoredPayload::File { len })
+            }
+        }
+    }
+
+    async fn forget_body(&self, id: JobId) {
+        let folder = self.data.job(id);
+        if let Err(error) = self.background.blocking(move || fs::remove_dir_all(folder)).await {
+            tracing::warn!(%error, job = %id, "the body of a job that was not taken stays behind");
+        }
+    }
+}
+
+/// Writes a body so that it survives a power cut before its row does.
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = job_folder(path)?;
+    fs::write(path, bytes)?;
+    sync_with_folder(&File::open(path)?, folder)
+}
+
+fn move_durably(from: &Path, to: &Path) -> io::Result<()> {
+    let folder = job_folder(to)?;
+    fs::rename(from, to)?;
+    sync_with_folder(&File::open(to)?, folder)
+}
+
+/// Makes the folder of a job's file, durably.
+fn job_folder(path: &Path) -> io::Result<&Path> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(folder)?;
+    if let Some(above) = folder.parent() {
+        File::open(above)?.sync_all()?;
+    }
+    Ok(folder)
+}
+
+impl Drop for Spooled {
+    fn drop(&mut self) {
+        // Gone already where it became a job's.
+        let _ = fs::remove_file(&self.path);
+    }
+}
