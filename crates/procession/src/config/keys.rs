@@ -16,7 +16,7 @@ pub(super) struct Keys {
 pub(super) static TOP: Keys = Keys {
     section: "the config",
     known: &["server", "limits", "retention", "task"],
-    later: &["schedule", "log", "node"],
+    later: &["schedule", "log"],
 };
 
 pub(super) static SERVER: Keys = Keys {
@@ -78,7 +78,6 @@ pub(super) static TASK: Keys = Keys {
         "fork",
         "pool",
         "sandbox",
-        "user",
     ],
 };
 

@@ -118,8 +118,8 @@ pub(super) fn parse(source: Source, path: PathBuf, options: &LoadOptions) -> Res
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
     let report = Report::new(source);
     let Ok(document) = DeTable::parse(&report.source.text) else {
-        for (span, mistake) in syntax::mistakes(&report.source.text) {
-            report.error(&span, format!("not TOML: {mistake}"), "see https://toml.io for the syntax");
+        for mistake in syntax::mistakes(&report.source.text) {
+            report.error(&mistake.span, mistake.message, mistake.help);
         }
         return Err(Diagnostics(report.finish()));
     };

@@ -38,6 +38,9 @@ pub(super) struct Item<'a> {
     value: &'a DeValue<'a>,
 }
 
+/// How messages call an element that should be a string.
+pub(super) const ELEMENT: &str = "a list of strings";
+
 /// A string of the config and where it stands.
 #[derive(Clone, Debug)]
 pub(super) struct Text<'a> {
@@ -85,12 +88,14 @@ impl<'a> Section<'a> {
             .filter(|keys| keys.known.contains(&key) && !std::ptr::eq(**keys, self.keys))
             .map(|keys| keys.section)
             .collect();
-        let help = if let Some(meant) = nearest(key, self.keys.known) {
+        let help = if key == "insecure" {
+            "it is a flag of the command line: `procession serve --insecure`".into()
+        } else if let Some(meant) = nearest(key, self.keys.known) {
             format!("did you mean `{meant}`?")
         } else if !elsewhere.is_empty() {
             format!("`{key}` belongs in {}", elsewhere.join(" or "))
         } else if self.keys.known.len() <= 6 {
-            format!("there are {}", self.keys.known.join(", "))
+            format!("its keys: {}", self.keys.known.join(", "))
         } else {
             "docs/config.md lists the keys there are".into()
         };
@@ -165,7 +170,7 @@ impl<'a> Section<'a> {
 
     /// The entries of a table with keys of the user's own.
     pub(super) fn entries(&self, key: &'static str, example: &str) -> Option<Vec<Entry<'a>>> {
-        self.item(key)?.entries(example)
+        self.item(key)?.entries(&format!("write {key} = {example}"))
     }
 }
 
@@ -207,6 +212,7 @@ impl<'a> Item<'a> {
                 DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
                     format!("put it in quotes: \"{}\"", self.written())
                 }
+                _ if expected == ELEMENT => "write one string for each element".into(),
                 _ => format!("write {} = \"…\"", self.name),
             };
             self.mistyped(expected, help);
@@ -233,35 +239,38 @@ impl<'a> Item<'a> {
         let allowed =
             if *most == u64::MAX { format!("{least} or more") } else { format!("{least} to {most}") };
         let Some(integer) = self.value.as_integer() else {
-            self.mistyped(
-                "a whole number",
-                format!("write {} = {}, without quotes", self.name, least.max(&10)),
-            );
+            let quoted =
+                self.as_str().and_then(|text| text.parse().ok()).filter(|number| range.contains(number));
+            let example = quoted.unwrap_or(*least.max(&10));
+            self.mistyped("a whole number", format!("write {} = {example}, without quotes", self.name));
             return None;
         };
         let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok();
         let found = number.filter(|number| range.contains(number));
         if found.is_none() {
-            let message = format!("`{}` is out of range", self.name);
+            let message = format!("`{}` cannot be {}", self.name, self.written());
             self.report.error(&self.span, message, format!("allowed is {allowed}"));
         }
         found
     }
 
     pub(super) fn size(&self) -> Option<u64> {
-        let text = self.quantity("a size", "\"1MiB\"")?;
+        let text = self.quantity("a size", "1MiB", "B")?;
         self.parsed(parse_size(text))
     }
 
     pub(super) fn duration(&self) -> Option<Duration> {
-        let text = self.quantity("a duration", "\"10s\"")?;
+        let text = self.quantity("a duration", "10s", "s")?;
         self.parsed(parse_duration(text))
     }
 
-    fn quantity(&self, expected: &str, example: &str) -> Option<&'a str> {
+    fn quantity(&self, expected: &str, example: &str, unit: &str) -> Option<&'a str> {
         let text = self.value.as_str();
         if text.is_none() {
-            self.mistyped(expected, format!("write it with its unit: {} = {example}", self.name));
+            let plain = self.value.as_integer().map(|integer| integer.as_str());
+            let plain = plain.filter(|digits| digits.bytes().all(|c| c.is_ascii_digit()));
+            let example = plain.map_or_else(|| example.into(), |digits| format!("{digits}{unit}"));
+            self.mistyped(expected, format!("write it with its unit: {} = \"{example}\"", self.name));
         }
         text
     }
@@ -311,7 +320,7 @@ impl<'a> Item<'a> {
     /// The strings of a list; those that are none are reported and left out.
     pub(super) fn texts(&self, example: &str) -> Option<Vec<Text<'a>>> {
         let items = self.items(example)?;
-        Some(items.iter().filter_map(|item| item.text("a list of strings")).collect())
+        Some(items.iter().filter_map(|item| item.text(ELEMENT)).collect())
     }
 
     /// The strings of a list, or the only one.
@@ -323,8 +332,8 @@ impl<'a> Item<'a> {
     }
 
     /// The entries of a table whose keys are the user's own, in the order of the keys.
-    pub(super) fn entries(&self, example: &str) -> Option<Vec<Entry<'a>>> {
-        let table = self.table(example)?;
+    pub(super) fn entries(&self, help: &str) -> Option<Vec<Entry<'a>>> {
+        let table = self.table(help)?;
         let entry = |(key, value): (&'a toml::Spanned<_>, &'a toml::Spanned<DeValue<'a>>)| {
             let text: &'a std::borrow::Cow<'a, str> = key.get_ref();
             let name = format!("{}.{text}", self.name);
@@ -342,16 +351,16 @@ impl<'a> Item<'a> {
         keys: &'static Keys,
         name: &str,
         at: Span,
-        example: &str,
+        help: &str,
     ) -> Option<Section<'a>> {
-        let table = self.table(example)?;
+        let table = self.table(help)?;
         Some(Section::open(self.report, keys, name.into(), at, table))
     }
 
-    fn table(&self, example: &str) -> Option<&'a DeTable<'a>> {
+    fn table(&self, help: &str) -> Option<&'a DeTable<'a>> {
         let table = self.value.as_table();
         if table.is_none() {
-            self.mistyped("a table", format!("write {example}"));
+            self.mistyped("a table", help);
         }
         table
     }
@@ -371,6 +380,7 @@ impl<'a> Text<'a> {
             let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
             let help = match nearest(self.text, &words) {
                 Some(meant) => format!("did you mean \"{meant}\"?"),
+                None if quoted.len() == 1 => format!("it can only be {}", quoted.join("")),
                 None => format!("it is one of {}", quoted.join(", ")),
             };
             self.error(format!("`{}` cannot be \"{}\"", self.name, self.text.escape_debug()), help);

@@ -117,6 +117,8 @@ fn read_listen(section: &Section<'_>, folder: &Path, server: &mut Server) -> Vec
     let mut found: Vec<Listen> = Vec::new();
     let mut places = Vec::new();
     let empty = texts.is_empty();
+    let unix = texts.iter().any(|text| text.text.starts_with("unix:"));
+
     for text in texts {
         match Listen::parse(text.text, folder, mode, group.as_ref().map(|group| group.text)) {
             Ok(listen) if found.contains(&listen) && !text.text.ends_with(":0") => {
@@ -133,9 +135,9 @@ fn read_listen(section: &Section<'_>, folder: &Path, server: &mut Server) -> Vec
         let help = "name at least one address: [\"127.0.0.1:8080\"]";
         section.report.error(&item.span, "`listen` is empty", help);
     }
-    let unix = |listen: &Listen| matches!(listen, Listen::Unix { .. });
+
     for key in ["socket_mode", "socket_group"] {
-        if section.has(key) && !found.iter().any(unix) {
+        if section.has(key) && !unix {
             let message = format!("`{key}` has no effect: no listener is a Unix socket");
             section.report.warning(&section.span_of(key), message, "remove it, or listen on \"unix:/path\"");
         }

@@ -7,8 +7,8 @@ use procession_core::placeholder::Template;
 use procession_core::task::{Channel, Task};
 
 use super::super::load::Surroundings;
-use super::super::program::look_for;
-use super::super::section::{Section, Text};
+use super::super::program::{Missing, look_for};
+use super::super::section::{ELEMENT, Section, Text};
 use super::script::{self, Exposed};
 use super::slot::{Slot, is_clients};
 
@@ -38,7 +38,7 @@ pub(super) fn read<'a>(
         return Vec::new();
     };
     let Some(items) = item.items(&split_example(section)) else { return Vec::new() };
-    let texts: Vec<Text<'a>> = items.iter().filter_map(|item| item.text("a list of strings")).collect();
+    let texts: Vec<Text<'a>> = items.iter().filter_map(|item| item.text(ELEMENT)).collect();
     let slots: Vec<Slot<'a>> = texts.iter().cloned().filter_map(Slot::parse).collect();
     if items.is_empty() {
         section.report.error(&item.span, "`command` is empty", format!("say what to run: {EXAMPLE}"));
@@ -83,11 +83,13 @@ fn check_program(program: &Slot<'_>, directory: &Path, around: &Surroundings<'_>
         return;
     }
     if let Err(missing) = look_for(text.text, directory, &around.options.search_path) {
-        text.report.warning(
-            &text.span,
-            missing.to_string(),
-            "jobs fail with `spawn_failed` until it is there; name it by its full path, or relative to `directory`",
-        );
+        let help = match missing {
+            Missing::NotInPath(_) => "install it, or name it by its path, full or relative to `directory`",
+            Missing::NoFile(_) => "a path with a slash is relative to `directory`",
+            Missing::NotExecutable(_) => "make it executable with `chmod +x`, or name its interpreter first",
+        };
+        let message = format!("{missing}: jobs will fail with `spawn_failed`");
+        text.report.warning(&text.span, message, help);
     }
 }
 
@@ -127,7 +129,11 @@ fn check_scripts(slots: &[Slot<'_>], task: &Task) {
             name,
             &span,
             format!("a client's text could become an option of `{interpreter}`, and options can run code"),
-            "put the client's value behind the script, as its argument",
+            if slot.text.text.starts_with("{{") && task.allow_leading_dash {
+                "write \"--\" before it, or remove allow_leading_dash"
+            } else {
+                "put the client's value behind the script, as its argument"
+            },
         ),
         Exposed::Stdin { interpreter, .. } if task.input.channel == Channel::Stdin => report.error_named(
             name,
@@ -141,7 +147,7 @@ fn check_scripts(slots: &[Slot<'_>], task: &Task) {
 
 /// The same command with the client's value as an argument of the script.
 fn remedy(interpreter: &str, slot: &Slot<'_>) -> String {
-    let hole = slot.find(|hole| is_clients(hole)).and_then(|span| slot.text.report.source.text.get(span));
+    let hole = slot.find(is_clients).and_then(|span| slot.text.report.source.text.get(span));
     let hole = hole.filter(|text| text.starts_with("{{") && text.ends_with("}}")).unwrap_or("{{payload.n}}");
     let script = match script::family(interpreter) {
         Some("python") => "\"-c\", \"import sys; sys.exit(int(sys.argv[1]))\"",

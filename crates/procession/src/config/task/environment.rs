@@ -137,8 +137,12 @@ fn secrets(section: &Section<'_>, around: &Surroundings<'_>) -> BTreeMap<String,
 fn secret_file(entry: &Entry<'_>, around: &Surroundings<'_>) -> Option<std::path::PathBuf> {
     let name = &entry.value.name;
     let span = entry.key.span.clone();
-    let section =
-        entry.value.section(&SECRET, name, span, &format!("{name} = {{ file = \"db.secret\" }}"))?;
+    let section = entry.value.section(
+        &SECRET,
+        name,
+        span,
+        &format!("write {} = {{ file = \"db.secret\" }}", entry.key.text),
+    )?;
     let Some(text) = section.text("file") else {
         if !section.has("file") {
             let help = format!("name its file: {} = {{ file = \"db.secret\" }}", entry.key.text);

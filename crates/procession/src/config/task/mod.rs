@@ -47,8 +47,7 @@ pub(super) fn read(
     if let Some(directory) = directory {
         task.directory = directory;
     }
-    let templates =
-        || command.iter().chain(env.iter().map(|(_, slot)| slot)).chain(labels.values()).chain(&key);
+    let templates = || command.iter().chain(env.values()).chain(labels.values()).chain(&key);
     input::check_templates(section, &task, &command, templates());
     task.command = command.into_iter().map(|slot| slot.template).collect();
     task.env = env.into_iter().map(|(name, slot)| (name, slot.template)).collect();

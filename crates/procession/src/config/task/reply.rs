@@ -27,7 +27,7 @@ enum Format {
 /// Reads `reply` of `task`; without one it is the default.
 pub(super) fn read(task: &Section<'_>) -> ReadReply {
     let mut read = ReadReply { reply: Reply::default(), has_wait: false };
-    let example = "reply = { format = \"envelope\" }";
+    let example = "write reply = { format = \"envelope\" }";
     let at = task.span_of("reply");
     let Some(section) = task.item("reply").and_then(|item| item.section(&REPLY, "reply", at, example)) else {
         return read;

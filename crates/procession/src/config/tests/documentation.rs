@@ -41,3 +41,12 @@ fn every_documented_key_is_known() {
         assert!(known, "docs/config.md has `{key}`, which nothing reads");
     }
 }
+
+#[test]
+fn its_example_loads() {
+    let text = text();
+    let (_, example) = text.split_once("```toml\n").expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    let scratch = super::Scratch::new();
+    assert_eq!(scratch.complaints(example), "");
+}
