@@ -14,7 +14,8 @@ use procession_core::limits::{Limit, TaskLimits};
 use procession_core::outcome::Outcome;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::{Containment, OutputPlace, Usage};
-use procession_store::{Claim, SqliteStore, Store, Submitted};
+use procession_core::state::JobState;
+use procession_store::{Claim, MemoryStore, Query, SqliteStore, Store, Submitted};
 use tempfile::TempDir;
 
 /// A store and whatever it lives in.
@@ -27,6 +28,10 @@ pub(crate) fn sqlite() -> Fixture {
     let (folder, path) = place();
     let store = Arc::new(SqliteStore::open(&path).expect("a new store"));
     Fixture { store, _folder: Some(folder) }
+}
+
+pub(crate) fn memory() -> Fixture {
+    Fixture { store: Arc::new(MemoryStore::new()), _folder: None }
 }
 
 /// A folder and the path of a store in it, which is not there yet.
@@ -150,4 +155,18 @@ pub(crate) fn ended(lease: Lease, outcome: Outcome, n: i64) -> Finished {
 
 pub(crate) fn ok(lease: Lease, n: i64) -> Finished {
     ended(lease, Outcome::Exited { code: 0 }, n)
+}
+
+pub(crate) async fn state(store: &dyn Store, id: JobId) -> JobState {
+    store.get(id).await.expect("read").expect("there").state
+}
+
+/// The ids of a page, newest first.
+pub(crate) async fn page(store: &dyn Store, query: Query) -> Vec<JobId> {
+    store.list(query).await.expect("listed").into_iter().map(|job| job.id).collect()
+}
+
+/// Everything there is, of any state.
+pub(crate) fn everything() -> Query {
+    Query { limit: usize::MAX, ..Query::default() }
 }

@@ -2,5 +2,7 @@
 
 mod conformance;
 mod fixture;
+mod sqlite_only;
 
 conformance!(sqlite, crate::fixture::sqlite);
+conformance!(memory, crate::fixture::memory);
