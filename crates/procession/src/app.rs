@@ -167,7 +167,6 @@ fn context(
     let slots = config.limits.max_running;
     let waker = scheduler.clone();
     let door = Door {
-        tasks: config.tasks.clone(),
         surroundings: scheduler.surroundings.clone(),
         revision: config.revision.clone(),
         slots,

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     match command {
         Command::Serve(args) => cli::serve(&args, &global),
         Command::Server => serve(&global),
-        Command::Demo(_) => ExitCode::FAILURE,
+        Command::Demo(args) => cli::demo(&args, &global),
         Command::Verb(verb) => cli::run(&global, &verb),
     }
 }

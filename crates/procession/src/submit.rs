@@ -1,7 +1,6 @@
 //! The one door into the store: HTTP, custom routes, retries by hand, and later sub-jobs
 //! and schedules all pass here. A job that comes out is durable.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,8 +29,6 @@ use crate::random;
 
 /// What the door needs.
 pub struct Door {
-    /// The tasks of the config.
-    pub tasks: BTreeMap<TaskName, Arc<Task>>,
     /// What every job shares.
     pub surroundings: Surroundings,
     /// The config in force.

@@ -8,6 +8,7 @@ mod cancel;
 mod check;
 mod client;
 mod completions;
+mod demo;
 mod endpoint;
 mod exit;
 mod follow;
@@ -47,6 +48,7 @@ use self::client::Client;
 use self::exit::Exit;
 use self::screen::{Format, Screen};
 
+pub use self::demo::run as demo;
 pub use self::serve::run as serve;
 
 /// Any program as a reliable HTTP endpoint.
@@ -105,7 +107,7 @@ pub struct ServeArgs {
 /// `procession demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Where to put it [default: a new temporary folder].
+    /// Where to put it; what is there already stays [default: procession-demo]
     pub folder: Option<PathBuf>,
     /// Leave as soon as the example has run, instead of serving until Ctrl-C.
     #[arg(long)]

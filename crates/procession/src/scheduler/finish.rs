@@ -37,6 +37,7 @@ impl Scheduler {
                 let collected = self.collect(&note, &record).await;
                 let outcome = judge(outcome, &note.result, &collected);
                 self.record_end(finished(lease, outcome, &note, record, collected)).await;
+                self.meters.finished(&note.task);
             }
         }
         self.keeper.send(&ToKeeper::Ack { key });
