@@ -175,7 +175,10 @@ fn context(
         meters: scheduler.meters.clone(),
         drain: drain.clone(),
         background: scheduler.background.clone(),
-        wake: Arc::new(move || waker.wake.notify_one()),
+        taken: Arc::new(move |job| {
+            waker.board.tell(job);
+            waker.wake.notify_one();
+        }),
     };
     Ok(http::Parts {
         gate: Gate::new(token.as_deref().map(str::trim), &addresses, &config.server.hosts),

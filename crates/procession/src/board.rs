@@ -6,13 +6,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use procession_core::id::JobId;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 /// News of jobs; shared by all.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Board {
     watched: Mutex<HashMap<JobId, watch::Sender<u64>>>,
     count: AtomicUsize,
+    all: broadcast::Sender<JobId>,
+}
+
+/// News kept for a watcher of all jobs that is slow to take them.
+const BACKLOG: usize = 4096;
+
+impl Default for Board {
+    fn default() -> Self {
+        Self { watched: Mutex::default(), count: AtomicUsize::new(0), all: broadcast::Sender::new(BACKLOG) }
+    }
 }
 
 /// One waiter's place; leaves the board when dropped.
@@ -39,8 +49,17 @@ impl Board {
         Watcher { board: self.clone(), job, news }
     }
 
+    /// Which jobs change from now on.
+    pub fn watch_all(&self) -> broadcast::Receiver<JobId> {
+        self.all.subscribe()
+    }
+
     /// Something about `job` changed.
     pub fn tell(&self, job: JobId) {
+        if self.all.receiver_count() > 0 {
+            // The last receiver may have gone this instant.
+            let _ = self.all.send(job);
+        }
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }

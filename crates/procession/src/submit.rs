@@ -45,8 +45,8 @@ pub struct Door {
     pub drain: Arc<Drain>,
     /// For blocking file work.
     pub background: Background,
-    /// Tells the dispatcher.
-    pub wake: Arc<dyn Fn() + Send + Sync>,
+    /// Tells dispatcher and watchers of a new job.
+    pub taken: Arc<dyn Fn(JobId) + Send + Sync>,
 }
 
 /// One wish for a job.
@@ -185,7 +185,7 @@ impl Door {
         match submitted {
             Submitted::New => {
                 self.meters.submitted(task);
-                (self.wake)();
+                (self.taken)(id);
                 Ok(Accepted { id, replayed: false })
             }
             Submitted::Replay(id) => Ok(Accepted { id, replayed: true }),

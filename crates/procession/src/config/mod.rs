@@ -1,6 +1,6 @@
 //! The configuration: `procession.toml`, read once, resolved, from there on only read.
 //!
-//! [`find`] tells where it is, [`load`] makes a [`Config`] of it or says everything that is
+//! [`find()`] tells where it is, [`load()`] makes a [`Config`] of it or says everything that is
 //! wrong with it at once. The tasks it yields are core's; nothing here runs, binds or
 //! writes anything. Called by `serve`, `check` and `reload`; routes with a text reply fill
 //! it with [`ReplyText`]. `docs/config.md` lists the keys.

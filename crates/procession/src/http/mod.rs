@@ -2,6 +2,7 @@
 //! job: it asks the door, the store, the running table, and shows what they say.
 
 mod accept;
+mod all_events;
 mod artifacts;
 mod attempts;
 mod body;
@@ -135,6 +136,7 @@ fn v1() -> Router<Context> {
         .route("/v1/jobs/{id}/artifacts", get(artifacts::list))
         .route("/v1/jobs/{id}/artifacts/{*name}", get(artifacts::one))
         .route("/v1/jobs/{id}/explain", get(explain::get))
+        .route("/v1/events", get(all_events::stream))
         .route("/v1/stats", get(health::stats))
 }
 

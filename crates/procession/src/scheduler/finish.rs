@@ -36,7 +36,7 @@ impl Scheduler {
             Next::Finish(outcome) => {
                 let collected = self.collect(&note, &record).await;
                 let outcome = judge(outcome, &note.result, &collected);
-                self.record_end(finished(lease, outcome, &note, record, collected)).await;
+                self.store_end(finished(lease, outcome, &note, record, collected)).await;
                 self.meters.finished(&note.task);
             }
         }
@@ -48,11 +48,15 @@ impl Scheduler {
     /// Records an end that needs nothing from the keeper, and frees the slot.
     pub(super) async fn record_end(&self, finished: Finished) {
         let lease = finished.lease;
-        let applied = self.until_stored(|| self.store.finish(finished.clone())).await;
-        if applied == Some(Applied::Stale) {
+        self.store_end(finished).await;
+        self.leave(lease);
+    }
+
+    async fn store_end(&self, finished: Finished) {
+        let lease = finished.lease;
+        if self.until_stored(|| self.store.finish(finished.clone())).await == Some(Applied::Stale) {
             tracing::warn!(job = %lease.job, fence = lease.fence.0, "an end came too late and changed nothing");
         }
-        self.leave(lease);
     }
 
     async fn defer(&self, lease: Lease, wait: Duration) {
