@@ -129,7 +129,9 @@ fn read_token(folder: &Path) -> Token {
 fn parse(text: &str) -> anyhow::Result<Address> {
     if let Some(path) = text.strip_prefix("unix:") {
         let path = path.strip_prefix("//").unwrap_or(path);
-        return Ok(Address::Unix(path.into()));
+        // Absolute, to be found again in the server's `listen`.
+        let path = std::path::absolute(path).with_context(|| format!("`{text}` names no socket"))?;
+        return Ok(Address::Unix(path));
     }
     if text.starts_with("https://") {
         bail!("`{text}`: this version speaks no TLS; use http:// to a proxy or tunnel on this machine");
@@ -194,7 +196,7 @@ mod tests {
         ] {
             assert_eq!(parse(text).expect(text).to_string(), shown);
         }
-        for bad in ["", "http://", "ftp://x", "http://a/b", "http://u:p@h", "http://h?x=1"] {
+        for bad in ["", "http://", "unix:", "ftp://x", "http://a/b", "http://u:p@h", "http://h?x=1"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
