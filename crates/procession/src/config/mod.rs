@@ -25,11 +25,10 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
-pub use find::{NoConfig, find};
-pub use limits::Limits;
+pub use diagnostic::{Diagnostic, Severity};
+pub use find::find;
 pub use listen::Listen;
 pub use load::{Config, LoadOptions, load};
-pub use reply_text::{BadReplyText, REPLY_FACTS, ReplyText};
+pub use reply_text::ReplyText;
 pub use retention::Retention;
-pub use server::{Auth, Server};
+pub use server::Auth;

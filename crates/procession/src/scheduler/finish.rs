@@ -22,6 +22,20 @@ use crate::data::Stream;
 /// Between tries to record an end while the store fails.
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// Whether the store has an attempt's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recorded {
+    Yes,
+    /// The server stops while the store fails.
+    NotYet,
+}
+
+impl Recorded {
+    fn of(applied: Option<Applied>) -> Self {
+        if applied.is_some() { Recorded::Yes } else { Recorded::NotYet }
+    }
+}
+
 impl Scheduler {
     /// The keeper says an attempt is over.
     pub(super) async fn attempt_over(self: Arc<Self>, record: ExitRecord) {
@@ -31,15 +45,19 @@ impl Scheduler {
             return;
         };
         let lease = note.lease(key);
-        match next(&record, note.deferred, key.fence.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
+        let recorded = match next(&record, note.deferred, key.fence.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             Next::Defer(wait) => self.defer(lease, wait).await,
             Next::Finish(outcome) => {
                 let collected = self.collect(&note, &record).await;
                 let outcome = judge(outcome, &note.result, &collected);
-                self.store_end(finished(lease, outcome, &note, record, collected)).await;
-                self.meters.finished(&note.task);
+                self.store_end(finished(lease, outcome, &note, record, collected)).await
             }
+        };
+        if recorded == Recorded::NotYet {
+            // The keeper keeps its record, the folder its files: the next server goes on.
+            return;
         }
+        self.meters.finished(&note.task);
         self.keeper.send(&ToKeeper::Ack { key });
         self.return_scratch(&note);
         self.leave(lease);
@@ -48,21 +66,24 @@ impl Scheduler {
     /// Records an end that needs nothing from the keeper, and frees the slot.
     pub(super) async fn record_end(&self, finished: Finished) {
         let lease = finished.lease;
-        self.store_end(finished).await;
-        self.leave(lease);
-    }
-
-    async fn store_end(&self, finished: Finished) {
-        let lease = finished.lease;
-        if self.until_stored(|| self.store.finish(finished.clone())).await == Some(Applied::Stale) {
-            tracing::warn!(job = %lease.job, fence = lease.fence.0, "an end came too late and changed nothing");
+        if self.store_end(finished).await == Recorded::Yes {
+            self.leave(lease);
         }
     }
 
-    async fn defer(&self, lease: Lease, wait: Duration) {
+    async fn store_end(&self, finished: Finished) -> Recorded {
+        let lease = finished.lease;
+        let applied = self.until_stored(|| self.store.finish(finished.clone())).await;
+        if applied == Some(Applied::Stale) {
+            tracing::warn!(job = %lease.job, fence = lease.fence.0, "an end came too late and changed nothing");
+        }
+        Recorded::of(applied)
+    }
+
+    async fn defer(&self, lease: Lease, wait: Duration) -> Recorded {
         let at = Timestamp::now() + wait;
         tracing::warn!(job = %lease.job, ?wait, "no process to be had; the job waits");
-        self.until_stored(|| self.store.release(lease, Some(at))).await;
+        Recorded::of(self.until_stored(|| self.store.release(lease, Some(at))).await)
     }
 
     /// Tries until the store takes it: while a disk is full, ends wait here and in the

@@ -15,7 +15,9 @@ use procession_core::task::{
 use procession_core::validate::Schema;
 use serde_json::json;
 
-use super::super::{Auth, Config, Limits, Listen, LoadOptions, Retention, Server, load};
+use super::super::limits::Limits;
+use super::super::server::Server;
+use super::super::{Auth, Config, Listen, LoadOptions, Retention, load};
 use super::Scratch;
 
 /// The Config chapter's example, without what this version does not have.

@@ -9,9 +9,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::diagnostic::Source;
+use super::diagnostic::{Diagnostics, Source};
 use super::load::parse;
-use super::{Config, Diagnostics, LoadOptions};
+use super::{Config, LoadOptions};
 
 /// A folder with the files configs of tests name, and programs in `bin`.
 struct Scratch(tempfile::TempDir);
