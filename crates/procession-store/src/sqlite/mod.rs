@@ -24,6 +24,8 @@ mod started;
 mod statement;
 mod submit;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod writer;
 

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod fixture;
+mod model;
 mod sqlite_only;
 
 conformance!(sqlite, crate::fixture::sqlite);

@@ -1,1 +1,9 @@
-//! What is particular to the SQLite backend.
+//! What is particular to the SQLite backend: its file, its disk, its checks, its pace.
+
+mod checks;
+mod crash;
+mod damage;
+mod files;
+mod full;
+mod pace;
+mod reopen;

@@ -1,0 +1,226 @@
+//! Random sequences of verbs on SQLite and on the model: every answer and everything that
+//! can be seen afterwards has to be the same.
+
+use std::collections::BTreeSet;
+
+use procession_core::id::{ClaimId, JobId};
+use procession_core::job::{Lease, NewJob};
+use procession_core::limits::{Limit, TaskLimits};
+use procession_core::outcome::{CancelledBy, LostReason, Outcome};
+use procession_core::record::Containment;
+use procession_store::{Claim, Query, Store};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::fixture::*;
+
+const TASKS: [&str; 3] = ["a", "b", "c"];
+
+/// A verb; jobs and leases are named by how many came before them.
+#[derive(Clone, Debug)]
+enum Verb {
+    Submit {
+        task: usize,
+        max_running: u64,
+        max_queued: u64,
+        priority: i32,
+        run_in: i64,
+        expires_in: i64,
+        key: u8,
+    },
+    SubmitAgain(usize),
+    Claim {
+        free: usize,
+        limits: [Option<u64>; 3],
+    },
+    Started(usize),
+    Finish(usize, u8),
+    Release(usize, Option<i64>),
+    Cancel(usize),
+    Expire,
+    Pause(usize, bool),
+    Delete(usize),
+    Prune {
+        age: i64,
+        most: usize,
+    },
+    Wait(i64),
+}
+
+fn verb() -> impl Strategy<Value = Verb> {
+    let submit = (0..3usize, 0..4u64, 0..6u64, -1..2i32, -2..6i64, -4..9i64, 0..12u8).prop_map(
+        |(task, max_running, max_queued, priority, run_in, expires_in, key)| Verb::Submit {
+            task,
+            max_running,
+            max_queued,
+            priority,
+            run_in,
+            expires_in,
+            key,
+        },
+    );
+    let limit = || proptest::option::weighted(0.8, 0..4u64);
+    let claim =
+        (0..5usize, [limit(), limit(), limit()]).prop_map(|(free, limits)| Verb::Claim { free, limits });
+    prop_oneof![
+        8 => submit,
+        1 => any::<prop::sample::Index>().prop_map(|i| Verb::SubmitAgain(i.index(1 << 16))),
+        5 => claim,
+        2 => (0..1usize << 16).prop_map(Verb::Started),
+        4 => (0..1usize << 16, 0..4u8).prop_map(|(lease, how)| Verb::Finish(lease, how)),
+        2 => (0..1usize << 16, proptest::option::of(-1..5i64)).prop_map(|(lease, at)| Verb::Release(lease, at)),
+        2 => (0..1usize << 16).prop_map(Verb::Cancel),
+        1 => Just(Verb::Expire),
+        1 => (0..4usize, any::<bool>()).prop_map(|(task, paused)| Verb::Pause(task, paused)),
+        1 => (0..1usize << 16).prop_map(Verb::Delete),
+        1 => (0..9i64, 0..3usize).prop_map(|(age, most)| Verb::Prune { age, most }),
+        3 => (1..4i64).prop_map(Verb::Wait),
+    ]
+}
+
+/// Both stores, and what was made so far.
+struct Pair {
+    real: Fixture,
+    model: Fixture,
+    now: i64,
+    jobs: Vec<NewJob>,
+    leases: Vec<Lease>,
+}
+
+/// Asks both stores the same and compares.
+macro_rules! both {
+    ($pair:expr, $verb:ident($($argument:expr),*)) => {{
+        let real = $pair.real.store.$verb($($argument),*).await;
+        let model = $pair.model.store.$verb($($argument),*).await;
+        assert_eq!(real, model, "{}", stringify!($verb));
+        real.expect("no error")
+    }};
+}
+
+impl Pair {
+    fn job(&self, n: usize) -> JobId {
+        self.jobs.get(n % self.jobs.len().max(1)).map_or_else(|| id(0), |job| job.id)
+    }
+
+    fn lease(&self, n: usize) -> Option<Lease> {
+        self.leases.get(n % self.leases.len().max(1)).copied()
+    }
+
+    async fn run(&mut self, verb: Verb) {
+        let now = at(self.now);
+        match verb {
+            Verb::Submit { .. } => {
+                let job = self.make(verb);
+                both!(self, submit(job.clone()));
+                self.jobs.push(job);
+            }
+            Verb::SubmitAgain(n) if !self.jobs.is_empty() => {
+                both!(self, submit(self.jobs[n % self.jobs.len()].clone()));
+            }
+            Verb::SubmitAgain(_) => {}
+            Verb::Claim { free, limits } => {
+                let claim = self.ask(free, limits);
+                let batch = both!(self, claim(claim.clone()));
+                self.leases.extend(batch.jobs.into_iter().map(|job| job.lease));
+            }
+            Verb::Cancel(n) => drop(both!(self, cancel(self.job(n), CancelledBy::Client, now))),
+            Verb::Expire => drop(both!(self, expire(now))),
+            Verb::Pause(n, paused) => drop(both!(self, pause(&task(["a", "b", "c", "d"][n]), paused))),
+            Verb::Delete(n) => drop(both!(self, delete(self.job(n)))),
+            Verb::Prune { age, most } => drop(both!(self, prune(at(self.now - age), most))),
+            Verb::Wait(seconds) => self.now += seconds,
+            Verb::Started(n) | Verb::Finish(n, _) | Verb::Release(n, _) => {
+                if let Some(lease) = self.lease(n) {
+                    self.fenced(verb, lease).await;
+                }
+            }
+        }
+    }
+
+    async fn fenced(&self, verb: Verb, lease: Lease) {
+        match verb {
+            Verb::Finish(_, how) => {
+                let outcome = match how {
+                    0 => Outcome::Exited { code: 0 },
+                    1 => Outcome::Exited { code: 1 },
+                    2 => Outcome::cancelled(CancelledBy::Client),
+                    _ => Outcome::Lost { reason: LostReason::Reboot },
+                };
+                both!(self, finish(ended(lease, outcome.clone(), self.now)));
+            }
+            Verb::Release(_, after) => {
+                both!(self, release(lease, after.map(|after| at(self.now + after))));
+            }
+            _ => {
+                both!(self, started(lease, at(self.now), Containment::Monitor));
+            }
+        }
+    }
+
+    fn make(&self, verb: Verb) -> NewJob {
+        let Verb::Submit { task, max_running, max_queued, priority, run_in, expires_in, key: text } = verb
+        else {
+            unreachable!("only submissions are made")
+        };
+        let max_running = if max_running == 0 { Limit::Unlimited } else { Limit::AtMost(max_running) };
+        NewJob {
+            limits: TaskLimits { max_running, max_queued },
+            node_slots: 4,
+            labels: labels(&[("key", &(text % 3).to_string())]),
+            priority,
+            run_at: (run_in != 0).then(|| at(self.now + run_in)),
+            expires_at: (expires_in > 0).then(|| at(self.now + expires_in)),
+            idempotency: if text < 6 { key(&(text % 3).to_string(), text / 3) } else { None },
+            ..job(TASKS[task], self.now)
+        }
+    }
+
+    fn ask(&self, free: usize, limits: [Option<u64>; 3]) -> Claim {
+        let limit = |most| if most == 3 { Limit::Unlimited } else { Limit::AtMost(most) };
+        let tasks: Vec<_> =
+            TASKS.iter().zip(limits).filter_map(|(name, most)| Some((*name, limit(most?)))).collect();
+        let mut claim_id = [0; 16];
+        claim_id[..8].copy_from_slice(&(self.leases.len() as u64).to_be_bytes());
+        Claim { claim_id: ClaimId(claim_id), ..ask(free, &tasks, self.now) }
+    }
+
+    /// Everything a caller can see.
+    async fn compare(&self) {
+        let jobs = both!(self, list(everything()));
+        both!(self, stats());
+        both!(self, next_due());
+        both!(self, claimed_by("n1"));
+        for states in jobs.iter().map(|job| job.state.name()).collect::<BTreeSet<_>>() {
+            let states = vec![states.parse().expect("a state")];
+            both!(self, list(Query { states: states.clone(), limit: 3, ..Query::default() }));
+        }
+        let labels = labels(&[("key", "1")]);
+        both!(self, list(Query { task: Some(task("a")), labels: labels.clone(), ..everything() }));
+        both!(self, list(Query { before: jobs.first().map(|job| job.id), limit: 2, ..Query::default() }));
+        for job in self.jobs.iter().map(|job| job.id) {
+            both!(self, get(job));
+            both!(self, attempts(job));
+            both!(self, payload(job));
+            both!(self, position(job));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sqlite_is_as_the_model(verbs in vec(verb(), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut pair = Pair { real: sqlite(), model: memory(), now: 0, jobs: vec![], leases: vec![] };
+            for (n, verb) in verbs.into_iter().enumerate() {
+                pair.run(verb).await;
+                if n % 8 == 0 {
+                    pair.compare().await;
+                }
+            }
+            pair.compare().await;
+        });
+    }
+}
