@@ -12,7 +12,7 @@ use procession_core::quantity::{parse_duration, parse_size};
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Span;
-use super::keys::{ALL, Keys};
+use super::keys::{ALL, Keys, TASK};
 use super::nearest::nearest;
 use super::report::Report;
 
@@ -88,12 +88,17 @@ impl<'a> Section<'a> {
             .filter(|keys| keys.known.contains(&key) && !std::ptr::eq(**keys, self.keys))
             .map(|keys| keys.section)
             .collect();
+        let dotted = std::ptr::eq(self.keys, &TASK)
+            && self.table.get(key).is_some_and(|value| value.get_ref().is_table());
         let help = if key == "insecure" {
             "it is a flag of the command line: `procession serve --insecure`".into()
         } else if let Some(meant) = nearest(key, self.keys.known) {
             format!("did you mean `{meant}`?")
         } else if !elsewhere.is_empty() {
             format!("`{key}` belongs in {}", elsewhere.join(" or "))
+        } else if dotted {
+            let task = self.name.trim_start_matches("[task.").trim_end_matches(']');
+            format!("a task's name with a dot needs quotes: [task.\"{task}.{key}\"]")
         } else if self.keys.known.len() <= 6 {
             format!("its keys: {}", self.keys.known.join(", "))
         } else {

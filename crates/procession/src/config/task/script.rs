@@ -5,8 +5,11 @@
 //! It knows the interpreters and wrappers people put in front of things, not every program
 //! that can run another; a task's author stays responsible for those.
 
+mod known;
+
 use procession_core::placeholder::{Placeholder, Source, Template};
 
+use self::known::{CARRIERS, Family, Style, WRAPPERS, Wrapper, find_family, stem};
 use super::environment::loads_code;
 use super::slot::is_clients;
 
@@ -40,148 +43,6 @@ impl Exposed {
         }
     }
 }
-
-/// How one kind of interpreter reads its options.
-struct Family {
-    names: &'static [&'static str],
-    /// Letters whose argument is a script or names one.
-    code: &'static str,
-    code_long: &'static [&'static str],
-    /// Letters that take an argument, in the same element or the next.
-    argument: &'static str,
-    argument_long: &'static [&'static str],
-    /// Letters that end a cluster: the rest of it is theirs.
-    rest: &'static str,
-    /// Letters with which it runs nothing.
-    idle: &'static str,
-    style: Style,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Style {
-    /// The script is the first operand, wherever the `c` stood.
-    Shell,
-    /// The script follows its letter at once, in the same element or the next.
-    Attached,
-    /// The same, and it ends the options.
-    AttachedLast,
-    /// The script is always the next element.
-    Next,
-}
-
-const FAMILIES: [Family; 7] = [
-    Family {
-        names: &["sh", "bash", "dash", "zsh", "ash", "ksh", "mksh"],
-        code: "c",
-        code_long: &[],
-        argument: "oO",
-        argument_long: &["--rcfile", "--init-file"],
-        rest: "",
-        idle: "",
-        style: Style::Shell,
-    },
-    Family {
-        names: &["python", "pypy"],
-        code: "cm",
-        code_long: &[],
-        argument: "WX",
-        argument_long: &["--check-hash-based-pycs"],
-        rest: "",
-        idle: "Vh?",
-        style: Style::AttachedLast,
-    },
-    Family {
-        names: &["perl"],
-        code: "eE",
-        code_long: &[],
-        argument: "I",
-        argument_long: &[],
-        rest: "MmiFxCDdV",
-        idle: "vhV",
-        style: Style::Attached,
-    },
-    Family {
-        names: &["ruby"],
-        code: "e",
-        code_long: &[],
-        argument: "ICrE",
-        argument_long: &["--encoding", "--external-encoding", "--internal-encoding"],
-        rest: "FKTWix",
-        idle: "vh",
-        style: Style::Attached,
-    },
-    Family {
-        names: &["node", "nodejs", "bun"],
-        code: "ep",
-        code_long: &["--eval", "--print"],
-        argument: "rC",
-        argument_long: &[
-            "--require",
-            "--import",
-            "--loader",
-            "--experimental-loader",
-            "--conditions",
-            "--input-type",
-            "--preload",
-            "--title",
-        ],
-        rest: "",
-        idle: "vh",
-        style: Style::Next,
-    },
-    Family {
-        names: &["php"],
-        code: "rBRE",
-        code_long: &["--run", "--process-begin", "--process-code", "--process-end"],
-        argument: "cdfFStz",
-        argument_long: &["--define", "--file", "--docroot", "--server"],
-        rest: "",
-        idle: "vhim",
-        style: Style::Attached,
-    },
-    Family {
-        names: &["lua", "luajit"],
-        code: "e",
-        code_long: &[],
-        argument: "lj",
-        argument_long: &[],
-        rest: "",
-        idle: "v",
-        style: Style::Attached,
-    },
-];
-
-/// A program that runs the program among its arguments.
-struct Wrapper {
-    name: &'static str,
-    /// Letters that take an argument, in the same element or the next.
-    argument: &'static str,
-    argument_long: &'static [&'static str],
-    /// How many operands stand before the program.
-    operands: usize,
-    /// `NAME=value` may stand before the program.
-    assigns: bool,
-}
-
-const fn wrapper(name: &'static str, argument: &'static str, operands: usize) -> Wrapper {
-    Wrapper { name, argument, argument_long: &[], operands, assigns: false }
-}
-
-const WRAPPERS: [Wrapper; 13] = [
-    Wrapper { argument_long: &["--unset", "--chdir"], assigns: true, ..wrapper("env", "uC", 0) },
-    Wrapper { argument_long: &["--user", "--group"], assigns: true, ..wrapper("sudo", "ugCDhpRrtTU", 0) },
-    Wrapper { argument_long: &["--kill-after", "--signal"], ..wrapper("timeout", "ks", 1) },
-    Wrapper { argument_long: &["--adjustment"], ..wrapper("nice", "n", 0) },
-    Wrapper { argument_long: &["--input", "--output", "--error"], ..wrapper("stdbuf", "ioe", 0) },
-    Wrapper { argument_long: &["--format", "--output"], ..wrapper("time", "fo", 0) },
-    Wrapper { argument_long: &["--class", "--classdata"], ..wrapper("ionice", "cn", 0) },
-    wrapper("doas", "uC", 0),
-    wrapper("chrt", "TPD", 1),
-    wrapper("taskset", "", 1),
-    wrapper("nohup", "", 0),
-    wrapper("setsid", "", 0),
-    wrapper("busybox", "", 0),
-];
 
 /// An element of `argv` as far as the config decides it.
 #[derive(Clone, Debug)]
@@ -243,16 +104,6 @@ impl Word {
     }
 }
 
-fn stem(program: &str) -> &str {
-    let name = program.rsplit('/').next().unwrap_or(program);
-    // python3.12, perl5.36, ruby3.1, lua5.4
-    name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-')
-}
-
-fn find_family(program: &str) -> Option<&'static Family> {
-    FAMILIES.iter().find(|family| family.names.contains(&stem(program)))
-}
-
 fn behind_wrappers(mut words: Vec<Word>, dashes: bool) -> Option<Exposed> {
     let first = words.first()?.clone();
     if first.client || first.body {
@@ -264,8 +115,13 @@ fn behind_wrappers(mut words: Vec<Word>, dashes: bool) -> Option<Exposed> {
     if let Some(family) = find_family(&first.literal) {
         return in_interpreter(family, &words, dashes);
     }
+    if CARRIERS.contains(&stem(&first.literal)) {
+        let at = words.iter().position(|word| word.fixed && find_family(&word.literal).is_some())?;
+        return behind_wrappers(words.split_off(at), dashes);
+    }
     let wrapper = WRAPPERS.iter().find(|wrapper| wrapper.name == stem(&first.literal))?;
     words.remove(0);
+
     if wrapper.name == "env" {
         match split_strings(words) {
             Ok(split) => words = split,
@@ -304,26 +160,17 @@ fn program_of(wrapper: &Wrapper, words: &[Word], dashes: bool) -> Result<usize, 
     Ok(at.min(words.len()))
 }
 
-impl Wrapper {
-    /// Whether the argument of the option `text` is the next element.
-    fn takes_next(&self, text: &str) -> bool {
-        if text.starts_with("--") {
-            return self.argument_long.contains(&text);
-        }
-        let letter = text.char_indices().skip(1).find(|(_, letter)| self.argument.contains(*letter));
-        letter.is_some_and(|(at, letter)| at + letter.len_utf8() == text.len())
-    }
-}
-
 /// `env -S "sh -c"` is `env sh -c`; a placeholder in such a string would be split too.
 fn split_strings(words: Vec<Word>) -> Result<Vec<Word>, usize> {
     let mut out = Vec::new();
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
-        let cluster = word.literal.starts_with('-') && !word.literal.starts_with("--");
-        let after = if cluster { word.literal.split_once('S').map(|(_, rest)| rest) } else { None };
-        let long = word.literal.strip_prefix("--split-string");
-        let Some(rest) = after.or(long) else {
+        // In a cluster of letters, but not in the argument of `-u` or `-C`.
+        let short = word.literal.find(['S', 'u', 'C']).map(|at| word.literal.split_at(at));
+        let after = short
+            .filter(|(before, _)| before.starts_with('-') && !before.starts_with("--"))
+            .and_then(|(_, letters)| letters.strip_prefix('S'));
+        let Some(rest) = after.or_else(|| word.literal.strip_prefix("--split-string")) else {
             out.push(word);
             continue;
         };

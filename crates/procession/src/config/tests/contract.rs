@@ -199,6 +199,8 @@ fn what_is_left_out_has_its_default() {
     let mut task = Task::for_testing("t", &["true"]);
     task.directory = scratch.path().into();
     assert_eq!(config.tasks.values().map(|task| &**task).collect::<Vec<_>>(), [&task]);
+    let windows = "\u{feff}[task.t]\r\ncommand = [\"true\"]\r\n";
+    assert_eq!(scratch.parse(windows).expect("a config from elsewhere").tasks, config.tasks);
     let empty = scratch.parse("").expect("a config without tasks");
     assert!(empty.tasks.is_empty() && empty.warnings.is_empty());
     assert_eq!(empty.revision, Config::default().revision);

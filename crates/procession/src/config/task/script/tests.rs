@@ -68,7 +68,10 @@ fn a_clients_text_in_a_script_is_seen() {
         (&["env", "-vS", "python3 -c", X], 3),
         (&["nice", "-n", "10", "timeout", "-k", "5s", "10s", "sh", "-c", X], 9),
         (&["stdbuf", "-oL", "env", "A={{query.a}}", "sh", "-c", X], 6),
+        (&["env", "-uSHELL", "sh", "-c", X], 4),
         (&["busybox", "sh", "-c", X], 3),
+        (&["docker", "run", "--rm", "image", "bash", "-lc", X], 6),
+        (&["ssh", "host", "python3", "-c", X], 4),
     ];
     for (argv, element) in cases {
         assert_eq!(kind(judge(argv, false)), ("script", *element), "{argv:?}");
@@ -132,6 +135,7 @@ fn what_a_client_cannot_run_is_fine() {
         &["timeout", "{{query.seconds:-5}}", "prog", "-c", "x"],
         &["nice", "-n", X, "prog", X],
         &["sudo", "-u", "nobody", "A={{payload.x}}", "prog", X],
+        &["docker", "run", "--rm", "image", "process.py", "-c", X],
         &["grep", "sh", "-c", X],
         &["ffmpeg", "-i", X],
         &["{{job.dir}}/prog", "-c", X],
