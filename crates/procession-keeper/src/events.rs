@@ -22,8 +22,8 @@ pub(crate) struct AttemptId {
 pub(crate) enum Part {
     /// Did the child reach its program?
     Status,
-    /// The leader's pidfd (a monitor's, where there is one).
-    Leader,
+    /// The pidfd of the leader, or of its monitor.
+    Process,
     /// Its first stream.
     Stdout,
     /// Its second stream.
@@ -55,7 +55,7 @@ pub(crate) enum Source {
     Attempt(AttemptId, Part),
 }
 
-const PARTS: [Part; 6] = [Part::Status, Part::Leader, Part::Stdout, Part::Stderr, Part::Tree, Part::Monitor];
+const PARTS: [Part; 6] = [Part::Status, Part::Process, Part::Stdout, Part::Stderr, Part::Tree, Part::Monitor];
 const SERVER_PARTS: [ServerPart; 3] = [ServerPart::Status, ServerPart::Process, ServerPart::Socket];
 
 /// The kind in the low byte, 24 bits of index, 32 of generation.

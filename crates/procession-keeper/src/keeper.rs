@@ -33,6 +33,9 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 /// How often removing cgroups that are not empty is tried again.
 const TEND_EVERY: Duration = Duration::from_millis(200);
 
+/// Between two passes over what a dead monitor left.
+const STRAYS_EVERY: Duration = Duration::from_millis(10);
+
 /// How far the operator's wish to end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Ending {
@@ -130,6 +133,7 @@ impl Keeper {
             Alarm::KillServer => self.server.signal(Signal::KILL),
             Alarm::TendCgroups => self.tend_cgroups(),
             Alarm::ReapOrphans => self.reap_orphans(),
+            Alarm::EndStrays => self.end_strays(),
             Alarm::GiveUp => {
                 if let Ending::Forced(status) = self.ending {
                     self.done = Some(Ok(status));
@@ -162,6 +166,14 @@ impl Keeper {
         orphans::reap(&self.world.own);
         let once = EventFlags::IN | EventFlags::ONESHOT;
         let _ = self.world.events.modify(self.children.as_fd(), Source::Children, once);
+    }
+
+    /// Until there are none: each pass makes orphans of more.
+    fn end_strays(&mut self) {
+        let World { own, spared, .. } = &mut self.world;
+        if orphans::end_strays(&*own, spared) {
+            self.world.timers.arm(Alarm::EndStrays, self.world.now.after(STRAYS_EVERY));
+        }
     }
 
     // The server.

@@ -5,6 +5,7 @@
 //! matters here: whether a child reached its program is read before its death is told.
 
 mod start;
+mod tree;
 
 use std::os::fd::AsFd;
 
@@ -13,15 +14,15 @@ use procession_core::attempt::{self, Action, Input, Instant, State, Timer, Verdi
 use procession_core::frame::{OutputNotice, Started, ToServer};
 use procession_core::id::AttemptKey;
 use procession_core::record::{Ending, ExitRecord, Phase, Usage};
-use rustix::event::epoll::EventFlags;
 
 use crate::events::{AttemptId, Part, Source};
 use crate::output::{Output, Progress};
 use crate::spawn::{Failure, Newborn, Outcome, Process, outcome};
 use crate::sys::clock::wall_us;
-use crate::sys::process::{has_ended, reap, stat};
-use crate::tree::cgroup::Slot;
-use crate::world::{Alarm, Trees, World};
+use crate::sys::process::{has_ended, stat};
+use crate::tree::watch::{Order, Report, Silence};
+use crate::world::{Alarm, World};
+use tree::Tree;
 
 pub(crate) use start::{not_started, start};
 
@@ -38,18 +39,20 @@ pub(crate) struct Attempt {
     cookie: Bytes,
     machine: attempt::Attempt,
     newborn: Option<Newborn>,
-    leader: Process,
-    slot: Slot,
+    /// The leader, or its monitor.
+    process: Process,
+    tree: Tree,
     output: Output,
     /// Streams that may still bring something.
     open: [bool; 2],
     told: [u64; 2],
+    /// Of the leader; 0 until it reached its program.
+    pid: u32,
     start_ticks: u64,
     started_us: i64,
     started: Instant,
     finished_us: i64,
     finished: Instant,
-    leaked: u32,
     status: Option<(i32, Usage)>,
 }
 
@@ -66,11 +69,7 @@ impl Attempt {
     pub(crate) fn describe(&self, world: &World) -> Started {
         Started {
             key: self.key,
-            pid: if self.start_ticks == 0 {
-                0
-            } else {
-                self.leader.pid.as_raw_nonzero().get().cast_unsigned()
-            },
+            pid: self.pid,
             start_ticks: self.start_ticks,
             started_us: self.started_us,
             containment: world.containment(),
@@ -82,11 +81,11 @@ impl Attempt {
     pub(crate) fn on_event(&mut self, part: Part, world: &mut World) {
         match part {
             Part::Status => self.on_status(world),
-            Part::Leader => self.on_leader(world),
+            Part::Process => self.on_process(world),
             Part::Stdout => self.on_output(0, world),
             Part::Stderr => self.on_output(1, world),
             Part::Tree => self.on_tree(world),
-            Part::Monitor => {}
+            Part::Monitor => self.on_reports(world),
         }
     }
 
@@ -94,7 +93,11 @@ impl Attempt {
     pub(crate) fn on_timer(&mut self, timer: Timer, world: &mut World) {
         let phase = self.newborn.as_ref().map_or(Phase::Exec, Newborn::phase);
         match timer {
-            Timer::Exec => self.feed(Input::ExecTimeout { phase }, world),
+            Timer::Exec => match &self.tree {
+                Tree::Cgroup { .. } => self.feed(Input::ExecTimeout { phase }, world),
+                // Its answer is the input.
+                Tree::Monitor(watch) => watch.wire.order(Order::Locate),
+            },
             Timer::Deadline => {
                 self.look_first(world);
                 self.feed(Input::Deadline, world);
@@ -110,10 +113,11 @@ impl Attempt {
         self.feed(Input::Stop { by, now }, world);
     }
 
-    /// An exit that is there already came before what we are about to do.
+    /// An exit that is there already came before what we are about to do. A monitor looks
+    /// for itself before it obeys.
     fn look_first(&mut self, world: &mut World) {
-        if has_ended(self.leader.pidfd.as_fd()) {
-            self.on_leader(world);
+        if has_ended(self.process.pidfd.as_fd()) {
+            self.on_process(world);
         }
     }
 
@@ -130,8 +134,9 @@ impl Attempt {
             Outcome::Failed(Failure { phase, errno }) => {
                 self.feed(Input::ExecFailed { phase, errno: errno.raw_os_error() }, world);
             }
-            Outcome::Closed => match stat(self.leader.pid) {
+            Outcome::Closed => match stat(self.process.pid) {
                 Some(stat) if !stat.before_exec => {
+                    self.pid = self.process.pid.as_raw_nonzero().get().cast_unsigned();
                     self.start_ticks = stat.start_ticks;
                     self.feed(Input::ExecOk, world);
                 }
@@ -140,15 +145,50 @@ impl Attempt {
         }
     }
 
-    fn on_leader(&mut self, world: &mut World) {
-        self.on_status(world);
-        world.events.remove(self.leader.pidfd.as_fd());
-        self.feed(Input::LeaderExited { unasked: false }, world);
+    /// The leader, or its monitor, is dead.
+    fn on_process(&mut self, world: &mut World) {
+        match self.tree {
+            Tree::Cgroup { .. } => {
+                self.on_status(world);
+                world.events.remove(self.process.pidfd.as_fd());
+                self.feed(Input::LeaderExited { unasked: false }, world);
+            }
+            Tree::Monitor(_) => {
+                self.on_reports(world);
+                world.events.remove(self.process.pidfd.as_fd());
+                if !self.is_over() {
+                    world.timers.arm(Alarm::EndStrays, world.now);
+                    self.feed(Input::WatcherDied, world);
+                }
+            }
+        }
+    }
+
+    /// The monitor has said something; what it said is heard before its death is.
+    fn on_reports(&mut self, world: &mut World) {
+        while let Tree::Monitor(watch) = &mut self.tree {
+            match watch.wire.next_report() {
+                Ok(report) => {
+                    watch.heed(report);
+                    if let Report::Started { pid, start_ticks } = report {
+                        (self.pid, self.start_ticks) = (pid, start_ticks);
+                    }
+                    self.feed(input_of(report), world);
+                }
+                Err(Silence::Quiet) => return,
+                Err(Silence::Gone) => {
+                    world.events.remove(watch.wire.descriptor());
+                    return;
+                }
+            }
+        }
     }
 
     fn on_tree(&mut self, world: &mut World) {
-        if !self.slot.is_populated() {
-            world.events.remove(self.slot.events());
+        if let Tree::Cgroup { slot, .. } = &self.tree
+            && !slot.is_populated()
+        {
+            world.events.remove(slot.events());
             self.feed(Input::TreeEmpty, world);
         }
     }
@@ -217,16 +257,17 @@ impl Attempt {
     fn perform(&mut self, action: Action, world: &mut World) -> Option<Input> {
         match action {
             Action::Announce => self.announce(world),
-            Action::SignalTree => self.slot.terminate(),
-            Action::KillTree => self.kill_tree(),
+            Action::SignalTree => self.tree.terminate(),
+            Action::KillTree => self.tree.kill(self.process.pid),
             Action::Arm(timer, at) => world.timers.arm(Alarm::Attempt(self.id, timer), at),
             Action::Disarm(timer) => world.timers.disarm(Alarm::Attempt(self.id, timer)),
-            Action::Sweep { leave } => return self.sweep(leave, world),
-            Action::Drain => return self.drain(world),
-            Action::Reap => {
-                self.status = reap(self.leader.pid).ok();
-                world.own.remove(&self.leader.pid);
+            Action::Sweep { leave } => {
+                self.finished = world.now;
+                self.finished_us = wall_us();
+                return self.tree.sweep(leave, (self.id, self.process.pid), world);
             }
+            Action::Drain => return self.drain(world),
+            Action::Reap => self.status = self.tree.reap(self.process.pid, world),
             Action::Report => {}
         }
         None
@@ -237,38 +278,6 @@ impl Attempt {
         self.started_us = wall_us();
         let started = self.describe(world);
         world.outbox.say(&ToServer::Started(started));
-    }
-
-    fn kill_tree(&mut self) {
-        self.count_members();
-        self.slot.kill();
-    }
-
-    fn count_members(&mut self) -> usize {
-        let members = self.slot.members(self.leader.pid).len();
-        self.leaked = self.leaked.max(u32::try_from(members).unwrap_or(u32::MAX));
-        members
-    }
-
-    fn sweep(&mut self, leave: bool, world: &mut World) -> Option<Input> {
-        self.finished = world.now;
-        self.finished_us = wall_us();
-        if !self.slot.is_populated() {
-            return Some(Input::TreeEmpty);
-        }
-        if self.count_members() == 0 || leave {
-            return Some(Input::TreeEmpty);
-        }
-        self.slot.kill();
-        let source = Source::Attempt(self.id, Part::Tree);
-        let watched = world.events.add_for(self.slot.events(), source, EventFlags::PRI);
-        // Only after the watch is set: a change before it would not wake us. Unwatched, the
-        // drain's bound ends the wait.
-        let gone = watched.is_ok() && !self.slot.is_populated();
-        if gone {
-            world.events.remove(self.slot.events());
-        }
-        gone.then_some(Input::TreeEmpty)
     }
 
     fn drain(&mut self, world: &mut World) -> Option<Input> {
@@ -295,8 +304,7 @@ impl Attempt {
                 world.events.remove(stream.pipe());
             }
         }
-        world.events.remove(self.slot.events());
-        world.events.remove(self.leader.pidfd.as_fd());
+        world.events.remove(self.process.pidfd.as_fd());
         world.timers.disarm(Alarm::WriteOut(self.id));
         world.timers.disarm(Alarm::Notice(self.id));
         let containment = world.containment();
@@ -310,19 +318,25 @@ impl Attempt {
             finished_us: self.finished_us,
             run_us: if never_ran { 0 } else { self.finished.0.saturating_sub(self.started.0) / 1000 },
             usage,
-            leaked: self.leaked,
+            leaked: self.tree.leaked(),
             stdout,
             stderr,
             containment,
             cookie: self.cookie,
         };
-        if let Trees::Cgroups(cgroups) = &mut world.trees {
-            cgroups.give_back(self.slot);
-            if cgroups.needs_tending() && !world.timers.is_armed(Alarm::TendCgroups) {
-                world.timers.arm(Alarm::TendCgroups, world.now.after(WRITE_OUT_AFTER));
-            }
-        }
+        self.tree.give_back(world);
         world.record(record);
+    }
+}
+
+/// What a monitor's report means to the machine.
+fn input_of(report: Report) -> Input {
+    match report {
+        Report::Started { .. } => Input::ExecOk,
+        Report::Failed { phase, errno } => Input::ExecFailed { phase, errno },
+        Report::Located { phase } => Input::ExecTimeout { phase },
+        Report::Ended { unasked, .. } => Input::LeaderExited { unasked },
+        Report::Swept { .. } => Input::TreeEmpty,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use procession_core::attempt::{Instant, Timer};
 use procession_core::frame::{Message, OutputNotice, ToServer};
@@ -36,6 +37,8 @@ pub(crate) enum Alarm {
     TendCgroups,
     /// Orphans are reaped.
     ReapOrphans,
+    /// What a dead monitor left behind is ended.
+    EndStrays,
     /// The third request to end does not wait for ever.
     GiveUp,
 }
@@ -57,9 +60,11 @@ pub(crate) struct World {
     pub(crate) method: Method,
     pub(crate) stacks: Stacks,
     pub(crate) trees: Trees,
-    pub(crate) null: OwnedFd,
+    pub(crate) null: Rc<OwnedFd>,
     /// Children that are ours to reap; all others are orphans.
     pub(crate) own: HashSet<Pid>,
+    /// Monitors whose attempt is over and left something running: not strays.
+    pub(crate) spared: HashSet<Pid>,
     pub(crate) journal: Journal,
     pub(crate) left: Unacknowledged,
     pub(crate) outbox: Outbox,

@@ -2,57 +2,35 @@
 //! without the child being supervised.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use procession_core::attempt::{self, Bounds, Input, Instant};
 use procession_core::launch::{Launch, ResourceLimit, Stdin};
-use procession_core::record::{Ending, ExitRecord, Phase, StreamRecord, Usage};
+use procession_core::record::{Containment, Ending, ExitRecord, Phase, StreamRecord, Usage};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Attempt;
+use super::tree::{Tree, Watch};
 use crate::events::{AttemptId, Part, Source};
-use crate::output::{self, ChildEnds, Output};
+use crate::output::{self, Output};
 use crate::spawn::{Command, Failure, Newborn, Process, clone, prepare};
 use crate::sys::clock::wall_us;
-use crate::tree::cgroup::{Join, Slot};
+use crate::tree::cgroup::Join;
+use crate::tree::monitor;
+use crate::tree::watch::Wire;
 use crate::world::{Trees, World};
 
 /// Starts an attempt. An error: there was no child.
 pub(crate) fn start(id: AttemptId, launch: &Launch, world: &mut World) -> Result<Attempt, Failure> {
-    let stdin = open_stdin(&launch.stdin, world).map_err(Failure::at(Phase::Prepare))?;
+    let stdin = open_stdin(&launch.stdin).map_err(Failure::at(Phase::Prepare))?;
     let owner = launch.credentials.as_ref().map(|who| (who.uid, who.gid));
     let (output, ends) = output::open(&launch.output, owner).map_err(Failure::at(Phase::Prepare))?;
-    let Trees::Cgroups(cgroups) = &mut world.trees else {
-        return Err(Failure { phase: Phase::Cgroup, errno: Errno::NOSYS });
-    };
-    let slot = cgroups.take().map_err(Failure::at(Phase::Cgroup))?;
-    match clone_into(&slot, launch, stdin.as_ref(), &ends, world) {
-        Ok((leader, newborn)) => Ok(supervise(id, launch, slot, output, (leader, newborn), world)),
-        Err(failure) => {
-            if let Trees::Cgroups(cgroups) = &mut world.trees {
-                cgroups.give_back(slot);
-            }
-            Err(failure)
-        }
-    }
-}
-
-fn clone_into(
-    slot: &Slot,
-    launch: &Launch,
-    stdin: Option<&OwnedFd>,
-    ends: &ChildEnds,
-    world: &mut World,
-) -> Result<(Process, Newborn), Failure> {
-    let Trees::Cgroups(cgroups) = &world.trees else {
-        return Err(Failure { phase: Phase::Cgroup, errno: Errno::NOSYS });
-    };
-    let at_birth = cgroups.join() == Join::AtBirth;
-    let join = if at_birth { None } else { Some(slot.procs().map_err(Failure::at(Phase::Cgroup))?) };
     let argv: Vec<&[u8]> = launch.argv.iter().map(AsRef::as_ref).collect();
     let env: Vec<&[u8]> = launch.env.iter().map(AsRef::as_ref).collect();
     let rlimits = rlimits(launch, world);
+    let null = Rc::clone(&world.null);
     let stdout = ends.stdout.as_fd();
     let command = Command {
         program: &launch.program,
@@ -60,21 +38,64 @@ fn clone_into(
         env: &env,
         directory: Some(&launch.directory),
         stdio: [
-            stdin.map_or(world.null.as_fd(), AsFd::as_fd),
+            stdin.as_ref().unwrap_or(&*null).as_fd(),
             stdout,
             ends.stderr.as_ref().map_or(stdout, AsFd::as_fd),
         ],
         extra: None,
-        join: join.as_ref().map(AsFd::as_fd),
+        join: None,
         umask: 0o022,
         nice: world.inherited.niced,
         die_with_parent: false,
         rlimits: &rlimits,
         credentials: launch.credentials.as_ref(),
     };
-    let prepared = prepare(&command, &mut world.stacks)?;
-    let folder = at_birth.then(|| slot.folder());
-    clone(prepared, world.method, folder, &mut world.stacks).map_err(|errno| clone_failure(errno, at_birth))
+    let born = match world.containment() {
+        Containment::Cgroup => in_cgroup(command, world)?,
+        Containment::Monitor => below_monitor(command, world)?,
+    };
+    Ok(supervise(id, launch, born, output, world))
+}
+
+/// A child and what holds its tree; the status pipe is a monitor's business if it has one.
+struct Born {
+    process: Process,
+    newborn: Option<Newborn>,
+    tree: Tree,
+}
+
+fn in_cgroup(command: Command<'_>, world: &mut World) -> Result<Born, Failure> {
+    let Trees::Cgroups(cgroups) = &mut world.trees else {
+        return Err(Failure { phase: Phase::Cgroup, errno: Errno::NOSYS });
+    };
+    let at_birth = cgroups.join() == Join::AtBirth;
+    let slot = cgroups.take().map_err(Failure::at(Phase::Cgroup))?;
+    let procs = if at_birth { Ok(None) } else { slot.procs().map(Some) };
+    let born = procs.map_err(Failure::at(Phase::Cgroup)).and_then(|procs| {
+        let command = Command { join: procs.as_ref().map(AsFd::as_fd), ..command };
+        let prepared = prepare(&command, &mut world.stacks)?;
+        let folder = at_birth.then(|| slot.folder());
+        clone(prepared, world.method, folder, &mut world.stacks)
+            .map_err(|errno| clone_failure(errno, at_birth))
+    });
+    match born {
+        Ok((process, newborn)) => {
+            Ok(Born { process, newborn: Some(newborn), tree: Tree::Cgroup { slot, leaked: 0 } })
+        }
+        Err(failure) => {
+            cgroups.give_back(slot);
+            Err(failure)
+        }
+    }
+}
+
+fn below_monitor(mut command: Command<'_>, world: &mut World) -> Result<Born, Failure> {
+    command.die_with_parent = true;
+    let null = Rc::clone(&world.null);
+    let (ours, theirs) = Wire::pair().map_err(Failure::at(Phase::Prepare))?;
+    let process = monitor::start(&theirs, &command, &null, world.method, &mut world.stacks)
+        .map_err(|errno| clone_failure(errno, false))?;
+    Ok(Born { process, newborn: None, tree: Tree::Monitor(Watch::new(ours)) })
 }
 
 /// `clone3` may fail for the process, for its descriptor or for its cgroup.
@@ -98,7 +119,7 @@ fn rlimits(launch: &Launch, world: &World) -> Vec<ResourceLimit> {
     limits
 }
 
-fn open_stdin(stdin: &Stdin, _world: &World) -> Result<Option<OwnedFd>, Errno> {
+fn open_stdin(stdin: &Stdin) -> Result<Option<OwnedFd>, Errno> {
     match stdin {
         Stdin::Null => Ok(None),
         Stdin::Bytes(bytes) => output::stdin_of(bytes).map(Some),
@@ -113,12 +134,11 @@ fn open_stdin(stdin: &Stdin, _world: &World) -> Result<Option<OwnedFd>, Errno> {
 fn supervise(
     id: AttemptId,
     launch: &Launch,
-    slot: Slot,
+    Born { process, newborn, tree }: Born,
     output: Output,
-    (leader, newborn): (Process, Newborn),
     world: &mut World,
 ) -> Attempt {
-    world.own.insert(leader.pid);
+    world.own.insert(process.pid);
     let bounds =
         Bounds { timeout: launch.timeout, grace: launch.grace, leave_children: launch.leave_children };
     let (machine, actions) = attempt::Attempt::new(bounds, world.now);
@@ -128,18 +148,18 @@ fn supervise(
         // A copy: the launch's bytes are slices of whole frames.
         cookie: Bytes::copy_from_slice(&launch.cookie),
         machine,
-        newborn: Some(newborn),
-        leader,
-        slot,
+        newborn,
+        process,
+        tree,
         output,
         open: [false; 2],
         told: [0; 2],
+        pid: 0,
         start_ticks: 0,
         started_us: 0,
         started: Instant(0),
         finished_us: 0,
         finished: Instant(0),
-        leaked: 0,
         status: None,
     };
     for action in actions {
@@ -155,7 +175,10 @@ fn supervise(
 impl Attempt {
     fn watch(&mut self, world: &World) -> Result<(), Errno> {
         let source = |part| Source::Attempt(self.id, part);
-        world.events.add(self.leader.pidfd.as_fd(), source(Part::Leader))?;
+        world.events.add(self.process.pidfd.as_fd(), source(Part::Process))?;
+        if let Tree::Monitor(watch) = &self.tree {
+            world.events.add(watch.wire.descriptor(), source(Part::Monitor))?;
+        }
         if let Some(newborn) = &self.newborn {
             world.events.add(newborn.status(), source(Part::Status))?;
         }

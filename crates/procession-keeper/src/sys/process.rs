@@ -32,17 +32,43 @@ pub(crate) fn reap_if_ended(pid: Pid) -> Result<(i32, Usage), Errno> {
     wait4(pid, libc::WNOHANG)
 }
 
+/// How a child ended that is dead and not reaped, as `wait4` will say it; it stays so.
+pub(crate) fn peek(pid: Pid) -> Option<i32> {
+    let id = pid.as_raw_nonzero().get().cast_unsigned();
+    let info = look(libc::P_PID, id).ok()??;
+    // SAFETY: filled by waitid for a child that has ended.
+    let value = unsafe { info.si_status() };
+    Some(match info.si_code {
+        libc::CLD_EXITED => (value & 0xff) << 8,
+        libc::CLD_DUMPED => value | 0x80,
+        _ => value,
+    })
+}
+
+/// Whether there is any child, dead or alive.
+pub(crate) fn has_children() -> bool {
+    !matches!(look(libc::P_ALL, 0), Err(Errno::CHILD))
+}
+
 /// One child that is dead and not reaped; it stays so.
 pub(crate) fn first_dead_child() -> Option<Pid> {
+    let info = look(libc::P_ALL, 0).ok()??;
+    // SAFETY: filled by waitid for a child that has ended.
+    Pid::from_raw(unsafe { info.si_pid() })
+}
+
+/// `waitid` without waiting and without reaping; `None` where no such child has ended.
+fn look(which: libc::idtype_t, id: u32) -> Result<Option<libc::siginfo_t>, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let look = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: the out-pointer is valid for writes; zeroed is a valid siginfo, and stays so
-    // where there is no dead child.
-    let (result, pid) = unsafe {
-        let result = libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), look);
-        (result, info.assume_init().si_pid())
-    };
-    if result == 0 { Pid::from_raw(pid) } else { None }
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the out-pointer is valid for writes.
+    let result = unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) };
+    // SAFETY: all zero is a valid siginfo, and it stays so where no child has ended.
+    let info = unsafe { info.assume_init() };
+    match result {
+        0 => Ok((info.si_signo == libc::SIGCHLD).then_some(info)),
+        _ => Err(super::signals::last_error()),
+    }
 }
 
 fn wait4(pid: Pid, options: i32) -> Result<(i32, Usage), Errno> {

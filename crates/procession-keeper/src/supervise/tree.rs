@@ -1,0 +1,135 @@
+//! The tree of one attempt, whichever way it is held together: what the machine's actions
+//! mean there.
+
+use rustix::event::epoll::EventFlags;
+use rustix::process::Pid;
+
+use procession_core::attempt::Input;
+use procession_core::record::Usage;
+
+use crate::events::{AttemptId, Part, Source};
+use crate::sys::process::reap;
+use crate::tree::cgroup::Slot;
+use crate::tree::watch::{Order, Report, Wire};
+use crate::world::{Alarm, Trees, World};
+
+/// See the module.
+pub(super) enum Tree {
+    /// In a cgroup, the leader our own child.
+    Cgroup { slot: Slot, leaked: u32 },
+    /// Below a monitor.
+    Monitor(Watch),
+}
+
+/// A monitor, as far as it has reported.
+pub(super) struct Watch {
+    pub(super) wire: Wire,
+    wait_status: Option<i32>,
+    usage: Usage,
+    leaked: u32,
+    left: bool,
+}
+
+impl Watch {
+    pub(super) fn new(wire: Wire) -> Self {
+        Self { wire, wait_status: None, usage: Usage::default(), leaked: 0, left: false }
+    }
+
+    /// Keeps what the record will need.
+    pub(super) fn heed(&mut self, report: Report) {
+        match report {
+            Report::Ended { wait_status, .. } => self.wait_status = Some(wait_status),
+            Report::Swept { wait_status, usage, leaked } => {
+                (self.wait_status, self.usage, self.leaked) = (Some(wait_status), usage, leaked);
+            }
+            Report::Started { .. } | Report::Failed { .. } | Report::Located { .. } => {}
+        }
+    }
+}
+
+impl Tree {
+    pub(super) fn terminate(&self) {
+        match self {
+            Tree::Cgroup { slot, .. } => slot.terminate(),
+            Tree::Monitor(watch) => watch.wire.order(Order::Terminate),
+        }
+    }
+
+    pub(super) fn kill(&mut self, leader: Pid) {
+        self.count(leader);
+        match self {
+            Tree::Cgroup { slot, .. } => slot.kill(),
+            Tree::Monitor(watch) => watch.wire.order(Order::Kill),
+        }
+    }
+
+    /// Who lives beside the leader; the most ever found is what is told.
+    fn count(&mut self, leader: Pid) -> usize {
+        let Tree::Cgroup { slot, leaked } = self else { return 0 };
+        let members = slot.members(leader).len();
+        *leaked = (*leaked).max(u32::try_from(members).unwrap_or(u32::MAX));
+        members
+    }
+
+    pub(super) fn sweep(
+        &mut self,
+        leave: bool,
+        (id, leader): (AttemptId, Pid),
+        world: &mut World,
+    ) -> Option<Input> {
+        if let Tree::Monitor(watch) = self {
+            watch.left = leave;
+            watch.wire.order(if leave { Order::Leave } else { Order::Sweep });
+            return None;
+        }
+        let populated = matches!(self, Tree::Cgroup { slot, .. } if slot.is_populated());
+        if !populated || self.count(leader) == 0 || leave {
+            return Some(Input::TreeEmpty);
+        }
+        let Tree::Cgroup { slot, .. } = self else { return None };
+        slot.kill();
+        let source = Source::Attempt(id, Part::Tree);
+        let watched = world.events.add_for(slot.events(), source, EventFlags::PRI);
+        // Only after the watch is set: a change before it would not wake us. Unwatched, the
+        // drain's bound ends the wait.
+        let gone = watched.is_ok() && !slot.is_populated();
+        gone.then_some(Input::TreeEmpty)
+    }
+
+    /// The leader's raw status and usage, as far as they are known.
+    pub(super) fn reap(&mut self, process: Pid, world: &mut World) -> Option<(i32, Usage)> {
+        // A monitor ends by itself, a little later: it is reaped like an orphan.
+        world.own.remove(&process);
+        match self {
+            Tree::Cgroup { .. } => reap(process).ok(),
+            Tree::Monitor(watch) => {
+                if watch.left {
+                    world.spared.insert(process);
+                }
+                watch.wait_status.map(|status| (status, watch.usage))
+            }
+        }
+    }
+
+    pub(super) fn leaked(&self) -> u32 {
+        match self {
+            Tree::Cgroup { leaked, .. } => *leaked,
+            Tree::Monitor(watch) => watch.leaked,
+        }
+    }
+
+    /// The attempt is over.
+    pub(super) fn give_back(self, world: &mut World) {
+        match (self, &mut world.trees) {
+            (Tree::Cgroup { slot, .. }, Trees::Cgroups(cgroups)) => {
+                world.events.remove(slot.events());
+                cgroups.give_back(slot);
+                if cgroups.needs_tending() && !world.timers.is_armed(Alarm::TendCgroups) {
+                    world.timers.arm(Alarm::TendCgroups, world.now.after(super::WRITE_OUT_AFTER));
+                }
+            }
+            (Tree::Monitor(watch), _) => world.events.remove(watch.wire.descriptor()),
+            (Tree::Cgroup { .. }, Trees::Monitors) => {}
+        }
+    }
+}
