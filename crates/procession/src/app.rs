@@ -63,9 +63,9 @@ async fn serve(config: Config, greeting: Greeting) -> anyhow::Result<u8> {
     let (listeners, carrier) = greeting.into_parts();
     let keeper = Arc::new(KeeperLink::default());
     let (sender, mut inbox) = mpsc::unbounded_channel();
-    let link = keeper.clone();
+    let (link, stopping) = (keeper.clone(), background.stopping().clone());
     background.service("keeper link", async move {
-        if let Err(error) = link.run(carrier, sender).await {
+        if let Err(error) = link.run(carrier, sender, &stopping).await {
             tracing::error!(%error, "the keeper cannot be reached");
         }
     });

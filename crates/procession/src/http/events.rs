@@ -111,6 +111,10 @@ impl Follower {
     /// Makes events of what is new: output comes before the state that ends it.
     async fn look(&mut self) -> Answer<()> {
         let job = self.context.job(self.id).await?;
+        if job.attempt != self.position.state.0 {
+            // Another attempt writes from its own beginning.
+            self.position = Position { state: (job.attempt, 0), ..Position::default() };
+        }
         if !job.state.is_final() {
             self.state(&job);
         }

@@ -55,7 +55,7 @@ async fn queued(context: &Context, record: &JobRecord) -> Answer<Explanation> {
     } else if limit.is_none() {
         ("task_removed", "its task is not in the config any more".to_owned())
     } else if limit.is_some_and(|limit| limit.room(counts.running) == 0) {
-        ("task_limit", format!("its task runs {} attempts, as many as it may", counts.running))
+        ("task_limit", format!("its task holds {} slots, as many as it may", counts.running))
     } else if context.running.len() as u64 >= context.facts.slots {
         ("node_slot", format!("all {} slots of this server are taken", context.facts.slots))
     } else {

@@ -166,7 +166,10 @@ fn follow(
                     Found::End => {
                         tokio::select! {
                             () = watcher.changed() => {}
-                            () = context.background.stopping().cancelled() => return Ok(None),
+                            // Not the job's end: the client must see that it was cut off.
+                            () = context.background.stopping().cancelled() => {
+                                return Err(io::ErrorKind::ConnectionAborted.into());
+                            }
                         }
                     }
                 }

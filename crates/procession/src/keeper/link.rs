@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
 /// What the keeper gives a new server.
 pub struct Greeting {
@@ -65,26 +66,33 @@ impl KeeperLink {
         self.wake.notify_one();
     }
 
-    /// Carries frames both ways until the keeper is gone. `inbox` gets what comes in.
-    pub async fn run(&self, carrier: Carrier, inbox: mpsc::UnboundedSender<ToServer>) -> io::Result<()> {
+    /// Carries frames both ways until the keeper is gone, or the server stops and all is
+    /// said. `inbox` gets what comes in.
+    pub async fn run(
+        &self,
+        carrier: Carrier,
+        inbox: mpsc::UnboundedSender<ToServer>,
+        stopping: &CancellationToken,
+    ) -> io::Result<()> {
         let Carrier { socket, decoder } = carrier;
         socket.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(socket)?.into_split();
         tokio::select! {
             end = read(reader, decoder, inbox) => end,
-            end = self.write(writer) => end,
+            end = self.write(writer, stopping) => end,
         }
     }
 
-    async fn write(&self, mut writer: OwnedWriteHalf) -> io::Result<()> {
+    async fn write(&self, mut writer: OwnedWriteHalf, stopping: &CancellationToken) -> io::Result<()> {
         loop {
             let frames = std::mem::take(&mut *self.outgoing.lock().unwrap_or_else(PoisonError::into_inner));
-            if frames.is_empty() {
-                self.wake.notified().await;
+            if !frames.is_empty() {
+                writer.write_all(&frames).await?;
+            } else if stopping.run_until_cancelled(self.wake.notified()).await.is_none() {
+                return Ok(());
+            } else {
                 // Whoever runs beside us may have more to say: let them, then write it all at once.
                 tokio::task::yield_now().await;
-            } else {
-                writer.write_all(&frames).await?;
             }
         }
     }
