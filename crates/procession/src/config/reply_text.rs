@@ -63,7 +63,7 @@ impl ReplyText {
         Ok(Self(parts))
     }
 
-    /// The names it uses, each of [`REPLY_FACTS`].
+    /// The names it uses, each of `REPLY_FACTS`.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().filter_map(|part| match part {
             Part::Text(_) => None,
