@@ -85,12 +85,15 @@ impl KeeperLink {
 
     async fn write(&self, mut writer: OwnedWriteHalf, stopping: &CancellationToken) -> io::Result<()> {
         loop {
+            // Asked first: what was said before the end, the goodbye above all, is in `frames`.
+            let last = stopping.is_cancelled();
             let frames = std::mem::take(&mut *self.outgoing.lock().unwrap_or_else(PoisonError::into_inner));
             if !frames.is_empty() {
                 writer.write_all(&frames).await?;
-            } else if stopping.run_until_cancelled(self.wake.notified()).await.is_none() {
+            } else if last {
                 return Ok(());
             } else {
+                stopping.run_until_cancelled(self.wake.notified()).await;
                 // Whoever runs beside us may have more to say: let them, then write it all at once.
                 tokio::task::yield_now().await;
             }
