@@ -1,1 +1,9 @@
-//! Being written.
+//! The real program over HTTP, as a client sees it: every test starts a server of its own on
+//! a port of the kernel's choice, in a folder of its own, and ends it. What is expected stands
+//! in the contract; a module is a noun or a verb of it. Tests that load both cores or measure
+//! time end in `_heavy` and run alone.
+#![allow(unreachable_pub, reason = "nothing is reachable from outside a test binary")]
+
+mod harness;
+
+mod full_report;

@@ -1,0 +1,32 @@
+//! What every test stands on: a server, a client that sends exactly what it is told, waits
+//! with a bound, and what `/proc` says of processes. It knows the contract's addresses and
+//! files and nothing of the program's insides.
+
+mod address;
+mod cli;
+mod client;
+mod connection;
+mod crowd;
+mod digest;
+mod events;
+mod jobs;
+mod process;
+mod request;
+mod response;
+mod server;
+mod setup;
+mod wait;
+
+pub use address::Address;
+pub use cli::{Ran, procession};
+pub use client::Client;
+pub use connection::Connection;
+pub use crowd::at_once;
+pub use digest::sha256;
+pub use events::{Event, Events};
+pub use process::{Process, command, memory_kib, processes_with};
+pub use request::Request;
+pub use response::Response;
+pub use server::Server;
+pub use setup::Setup;
+pub use wait::{BOUND, wait_for, wait_for_some};

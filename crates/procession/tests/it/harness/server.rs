@@ -1,0 +1,172 @@
+//! The program under test, running.
+
+use std::fs;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+
+use super::address::Address;
+use super::client::Client;
+use super::process::{self, pid, processes_with};
+use super::request::Request;
+use super::response::Response;
+use super::setup::Setup;
+use super::wait::{BOUND, wait_for, wait_for_some};
+
+/// How long a server gets to end by itself when its test is over.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// A server, a client of it, and its folder. Ends with the test.
+#[derive(Debug)]
+pub struct Server {
+    setup: Setup,
+    child: Child,
+    client: Client,
+}
+
+impl Server {
+    /// A server with these tasks.
+    #[track_caller]
+    pub fn start(config: &str) -> Self {
+        Self::of(Setup::new(config))
+    }
+
+    #[track_caller]
+    pub(super) fn of(setup: Setup) -> Self {
+        let child = spawn(&setup);
+        let nobody = Client { address: Address::Unix(PathBuf::new()), token: None };
+        let mut server = Self { setup, child, client: nobody };
+        server.wait_until_it_listens();
+        server
+    }
+
+    #[track_caller]
+    fn wait_until_it_listens(&mut self) {
+        wait_for("the server listens", BOUND, || {
+            let ended = self.child.try_wait().expect("a child of ours");
+            assert!(ended.is_none(), "the server ended at its start: {ended:?}\n{}", self.log());
+            self.log().contains("listening on ")
+        });
+        let listen = fs::read_to_string(self.data().join("listen")).expect("the file `listen`");
+        let address = Address::parse(listen.lines().next().expect("an address"));
+        let token = fs::read_to_string(self.data().join("token")).expect("the file `token`");
+        self.client = Client { address, token: Some(token.trim().into()) };
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    /// The folder with the config.
+    pub fn path(&self) -> &Path {
+        self.setup.path()
+    }
+
+    /// The config file.
+    pub fn config(&self) -> PathBuf {
+        self.setup.config()
+    }
+
+    /// What it said on stderr since it was started last.
+    pub fn log(&self) -> String {
+        let log = fs::read(self.setup.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// The process that speaks HTTP.
+    #[track_caller]
+    pub fn server_pid(&self) -> u32 {
+        let text = fs::read_to_string(self.data().join("server.pid")).expect("the file `server.pid`");
+        text.trim().parse().expect("a process id")
+    }
+
+    /// The process that `serve` became.
+    pub fn keeper_pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The same server to somebody without a token.
+    pub fn stranger(&self) -> Client {
+        Client { token: None, ..self.client.clone() }
+    }
+
+    /// `GET` this target.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Response {
+        self.send(&Request::get(target))
+    }
+
+    /// `POST` to this target, without a body.
+    #[track_caller]
+    pub fn post(&self, target: &str) -> Response {
+        self.send(&Request::post(target))
+    }
+
+    /// Sends SIGTERM and does not wait.
+    pub fn terminate(&self) {
+        kill_process(pid(self.child.id()), Signal::TERM).expect("it runs");
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        wait_for_some("the server ends", BOUND, || self.child.try_wait().expect("a child of ours"))
+    }
+
+    /// Stops it as its service manager would, and waits.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        self.terminate();
+        self.ended()
+    }
+
+    /// Starts it again on the same data, on a new port.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        fs::remove_file(self.setup.log_path()).expect("the log before");
+        self.child = spawn(&self.setup);
+        self.wait_until_it_listens();
+    }
+
+    /// Living processes of its jobs.
+    pub fn processes(&self) -> Vec<u32> {
+        processes_with(&format!("PROCESSION_DIR={}/", self.data().display()))
+    }
+
+    /// Living processes of one job.
+    pub fn processes_of(&self, job: &str) -> Vec<u32> {
+        processes_with(&format!("PROCESSION_JOB_ID={job}"))
+    }
+}
+
+fn spawn(setup: &Setup) -> Child {
+    let mut serve = setup.command();
+    serve.stdin(Stdio::null()).stdout(setup.log()).stderr(setup.log());
+    serve.spawn().expect("the program starts")
+}
+
+/// What a client can do, with the server's token.
+impl Deref for Server {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the server said:\n{}---", self.log());
+        }
+        process::end(&mut self.child, PATIENCE);
+        // Only a server that had to be killed leaves any.
+        for leftover in self.processes() {
+            let _ = kill_process(pid(leftover), Signal::KILL);
+        }
+    }
+}
