@@ -57,6 +57,7 @@ async fn serve(config: Config, greeting: Greeting) -> anyhow::Result<u8> {
     let data = DataDir::existing(&config.server.data_dir);
     let hello = greeting.hello.clone();
     std::fs::write(data.server_pid(), format!("{}\n", std::process::id()))?;
+    data.clear_incoming()?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.database())?);
     store.put_tasks(config.tasks.keys().cloned().collect()).await?;
 

@@ -126,6 +126,14 @@ impl DataDir {
 }
 
 impl DataDir {
+    /// Removes bodies that were still arriving when a server ended.
+    pub fn clear_incoming(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.incoming())? {
+            fs::remove_file(entry?.path())?;
+        }
+        Ok(())
+    }
+
     /// Removes all a job left; nothing to remove is fine.
     pub fn remove_job(&self, job: JobId) -> io::Result<()> {
         match fs::remove_dir_all(self.job(job)) {

@@ -46,17 +46,21 @@ impl Context {
         // Registered before the first look: an end between the two is not missed.
         let mut watcher = self.board.watch(job);
         loop {
-            let seen = self.job(job).await?;
-            if seen.state.is_final() {
-                return Ok(seen);
+            // News of a running job are mostly of its output: the store is asked once its slot is free.
+            let runs = self.running.get(job).is_some();
+            if !runs {
+                let seen = self.job(job).await?;
+                if seen.state.is_final() {
+                    return Ok(seen);
+                }
             }
             tokio::select! {
                 changed = timeout_at(deadline, watcher.changed()) => {
                     if changed.is_err() {
-                        return Ok(seen);
+                        return self.job(job).await;
                     }
                 }
-                () = self.background.stopping().cancelled() => return Ok(seen),
+                () = self.background.stopping().cancelled() => return self.job(job).await,
             }
         }
     }
