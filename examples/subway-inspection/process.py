@@ -862,7 +862,9 @@ def summary_of(request: Request, findings: list[Finding], report: Path) -> str:
     lines += [f"  {f.verdict:<10} {f.shot.location}: {'; '.join(f.reasons)}" for f in findings if f.reasons]
     if not Image:
         lines.append("  Pillow is not installed: integrity and size only")
-    return "\n".join(lines + [f"report: {report}"])
+    # An artifact is moved once the program is over: only its name stays true.
+    shown = report.name if os.environ.get("PROCESSION_ARTIFACTS") else report
+    return "\n".join(lines + [f"report: {shown}"])
 
 
 if __name__ == "__main__":
