@@ -1,6 +1,7 @@
 //! Every statement prepares, and those that run often use an index.
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::{cancel, claim, delete, expire, finish, ledger, list, probe, query, record, release, schema};
 use super::{started, submit, tasks};
@@ -83,6 +84,8 @@ const WALKS: [&str; 9] = [
 
 fn database() -> Connection {
     let mut conn = Connection::open_in_memory().expect("memory");
+    // As the store's own connections: plans that hold for every value.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).expect("set");
     schema::migrate(&mut conn).expect("the schema");
     conn
 }
