@@ -31,7 +31,7 @@ use crate::meters::Meters;
 
 pub use progress::ProgressWatch;
 pub use recover::{Owned, recover};
-pub use running::{Live, Running};
+pub use running::Running;
 pub use scratch::ScratchPool;
 
 /// What the stations of a job share.
