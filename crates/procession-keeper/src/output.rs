@@ -7,7 +7,7 @@
 mod stream;
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -44,8 +44,11 @@ pub(crate) fn open(plan: &OutputPlan, owner: Option<(u32, u32)>) -> Result<(Outp
         // Only our end: the program's is another open file, and has to block.
         rustix::io::ioctl_fionbio(&read, true)?;
         if let Some((uid, gid)) = owner {
-            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-            rustix::fs::fchown(&write, Some(uid), Some(gid))?;
+            // All ones is no user; to become it fails later, with a name. Nor does it matter
+            // here if we may not give the pipe away.
+            let uid = (uid != u32::MAX).then(|| rustix::fs::Uid::from_raw(uid));
+            let gid = (gid != u32::MAX).then(|| rustix::fs::Gid::from_raw(gid));
+            let _ = rustix::fs::fchown(&write, uid, gid);
         }
         Ok((Stream::new(read, crate::path_of(path), plan.limit), write))
     };
@@ -75,10 +78,8 @@ fn create(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let open = || rustix::fs::open(path, flags, Mode::from_raw_mode(0o600));
     match (open(), path.parent()) {
         (Err(Errno::NOENT), Some(folder)) => {
-            match rustix::fs::mkdir(folder, Mode::from_raw_mode(0o700)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
-            }
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
             open()
         }
         (result, _) => result,

@@ -54,6 +54,8 @@ pub(crate) struct Attempt {
     finished_us: i64,
     finished: Instant,
     status: Option<(i32, Usage)>,
+    /// It was ending by itself when somebody first wanted it ended.
+    unasked: bool,
 }
 
 impl Attempt {
@@ -113,11 +115,13 @@ impl Attempt {
         self.feed(Input::Stop { by, now }, world);
     }
 
-    /// An exit that is there already came before what we are about to do. A monitor looks
-    /// for itself before it obeys.
+    /// An exit that is there already, or under way, came before what we are about to do. A
+    /// monitor looks for itself before it obeys.
     fn look_first(&mut self, world: &mut World) {
         if has_ended(self.process.pidfd.as_fd()) {
             self.on_process(world);
+        } else if matches!(self.tree, Tree::Cgroup { .. }) && self.machine.state() == State::Running {
+            self.unasked = stat(self.process.pid).is_some_and(|stat| stat.exiting);
         }
     }
 
@@ -151,7 +155,7 @@ impl Attempt {
             Tree::Cgroup { .. } => {
                 self.on_status(world);
                 world.events.remove(self.process.pidfd.as_fd());
-                self.feed(Input::LeaderExited { unasked: false }, world);
+                self.feed(Input::LeaderExited { unasked: self.unasked }, world);
             }
             Tree::Monitor(_) => {
                 self.on_reports(world);
@@ -257,7 +261,7 @@ impl Attempt {
     fn perform(&mut self, action: Action, world: &mut World) -> Option<Input> {
         match action {
             Action::Announce => self.announce(world),
-            Action::SignalTree => self.tree.terminate(),
+            Action::SignalTree => self.tree.terminate(&self.process),
             Action::KillTree => self.tree.kill(self.process.pid),
             Action::Arm(timer, at) => world.timers.arm(Alarm::Attempt(self.id, timer), at),
             Action::Disarm(timer) => world.timers.disarm(Alarm::Attempt(self.id, timer)),

@@ -161,6 +161,7 @@ fn supervise(
         finished_us: 0,
         finished: Instant(0),
         status: None,
+        unasked: false,
     };
     for action in actions {
         attempt.perform(action, world);

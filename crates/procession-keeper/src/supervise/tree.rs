@@ -1,14 +1,16 @@
 //! The tree of one attempt, whichever way it is held together: what the machine's actions
 //! mean there.
 
-use rustix::event::epoll::EventFlags;
-use rustix::process::Pid;
+use std::os::fd::AsFd;
 
 use procession_core::attempt::Input;
 use procession_core::record::Usage;
+use rustix::event::epoll::EventFlags;
+use rustix::process::{Pid, Signal};
 
 use crate::events::{AttemptId, Part, Source};
-use crate::sys::process::reap;
+use crate::spawn::Process;
+use crate::sys::process::{reap, signal};
 use crate::tree::cgroup::Slot;
 use crate::tree::watch::{Order, Report, Wire};
 use crate::world::{Alarm, Trees, World};
@@ -48,9 +50,15 @@ impl Watch {
 }
 
 impl Tree {
-    pub(super) fn terminate(&self) {
+    /// The leader first, through the handle at hand: the shorter the time since we looked
+    /// whether it had ended, the fewer exits are mistaken for our doing.
+    pub(super) fn terminate(&self, leader: &Process) {
         match self {
-            Tree::Cgroup { slot, .. } => slot.terminate(),
+            Tree::Cgroup { slot, .. } => {
+                signal(leader.pidfd.as_fd(), Signal::TERM);
+                signal(leader.pidfd.as_fd(), Signal::CONT);
+                slot.terminate(leader.pid);
+            }
             Tree::Monitor(watch) => watch.wire.order(Order::Terminate),
         }
     }

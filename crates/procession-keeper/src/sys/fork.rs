@@ -21,8 +21,9 @@ pub(crate) fn fork(life: impl FnOnce()) -> Result<Process, Errno> {
             // SAFETY: ends the copy without running what the keeper registered for its exit.
             unsafe { libc::_exit(if outcome.is_ok() { 0 } else { 70 }) }
         }
+        -1 => Err(super::signals::last_error()),
         number => {
-            let pid = Pid::from_raw(number).filter(|_| number > 0).ok_or_else(super::signals::last_error)?;
+            let pid = Pid::from_raw(number).ok_or(Errno::INVAL)?;
             drop(place);
             pidfd_open(pid, PidfdFlags::empty()).map(|pidfd| Process { pid, pidfd }).inspect_err(|_| {
                 // Ours and unreaped: the pid is its own.

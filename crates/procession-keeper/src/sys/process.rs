@@ -107,6 +107,8 @@ pub(crate) struct Stat {
     /// It has not called exec since it was forked.
     pub(crate) before_exec: bool,
     pub(crate) zombie: bool,
+    /// Its last thread is on its way out: no signal changes how it ends.
+    pub(crate) exiting: bool,
 }
 
 /// Reads it; `None` where there is no such process.
@@ -116,6 +118,7 @@ pub(crate) fn stat(pid: Pid) -> Option<Stat> {
 }
 
 fn parse_stat(text: &[u8]) -> Option<Stat> {
+    const PF_EXITING: u64 = 0x4;
     const PF_FORKNOEXEC: u64 = 0x40;
     // The name may hold anything, parentheses and spaces too: fields begin behind the last.
     let end = text.iter().rposition(|c| *c == b')')?;
@@ -124,12 +127,14 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     let flags: u64 = fields.nth(4)?.parse().ok()?;
-    let start_ticks = fields.nth(12)?.parse().ok()?;
+    let threads: u64 = fields.nth(10)?.parse().ok()?;
+    let start_ticks = fields.nth(1)?.parse().ok()?;
     Some(Stat {
         parent,
         start_ticks,
         before_exec: flags & PF_FORKNOEXEC != 0,
         zombie: matches!(state, "Z" | "X"),
+        exiting: flags & PF_EXITING != 0 && threads <= 1,
     })
 }
 
@@ -140,7 +145,7 @@ mod tests {
     #[test]
     fn a_name_of_parentheses_does_not_move_the_fields() {
         let text = b"42 (a) R 1 (b)) S 7 42 42 0 -1 4194368 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
-        let stat = Stat { parent: 7, start_ticks: 987_654, before_exec: true, zombie: false };
+        let stat = Stat { parent: 7, start_ticks: 987_654, before_exec: true, zombie: false, exiting: false };
         assert_eq!(parse_stat(text), Some(stat));
         assert_eq!(parse_stat(b"42 (a"), None);
     }
@@ -149,6 +154,6 @@ mod tests {
     fn our_own_stat_is_read() {
         let own = stat(rustix::process::getpid()).expect("we are there");
         assert_eq!(own.parent, rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get()));
-        assert!(!own.before_exec && !own.zombie && own.start_ticks > 0);
+        assert!(!own.before_exec && !own.zombie && !own.exiting && own.start_ticks > 0);
     }
 }

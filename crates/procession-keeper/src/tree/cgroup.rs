@@ -226,9 +226,9 @@ impl Slot {
         members
     }
 
-    /// TERM, then CONT, to every process in it.
-    pub(crate) fn terminate(&self) {
-        let mut told: Vec<Pid> = vec![];
+    /// TERM, then CONT, to every process in it but the leader, who has heard.
+    pub(crate) fn terminate(&self, leader: Pid) {
+        let mut told: Vec<Pid> = vec![leader];
         for _ in 0..SIGNAL_ROUNDS {
             let mut members = vec![];
             collect_members(&self.path, &mut members);

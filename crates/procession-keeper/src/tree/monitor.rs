@@ -185,13 +185,13 @@ impl Monitor<'_> {
 
     fn obey(&mut self, order: Order) {
         match (order, self.stage) {
-            // A leader that has just ended did so by itself.
+            // A leader that has just ended, or is about to, does so by itself.
             (Order::Terminate, Stage::Running) if self.leader_lives() => {
-                self.job.asked = true;
+                self.ask();
                 self.terminate();
             }
             (Order::Kill, Stage::Running) if self.leader_lives() => {
-                self.job.asked = true;
+                self.ask();
                 self.count();
                 self.stage = Stage::Killing;
             }
@@ -210,6 +210,11 @@ impl Monitor<'_> {
             }
             _ => {}
         }
+    }
+
+    fn ask(&mut self) {
+        let leader = self.job.leader.as_ref().and_then(|leader| stat(leader.pid));
+        self.job.asked |= !leader.is_some_and(|stat| stat.exiting);
     }
 
     fn go_on(&mut self) {
