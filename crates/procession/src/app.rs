@@ -26,6 +26,7 @@ use crate::keeper::{Greeting, KeeperLink, greet};
 use crate::maintenance;
 use crate::meters::Meters;
 use crate::scheduler::{Owned, ProgressWatch, Running, Scheduler, ScratchPool, recover};
+use crate::space::Space;
 use crate::submit::Door;
 
 /// Descriptors kept free of connections: the store, files being read, pipes.
@@ -113,6 +114,7 @@ fn scheduler(
         boot_id: hello.boot_id,
         slots: usize::try_from(config.limits.max_running).unwrap_or(usize::MAX),
         wake: Notify::new(),
+        space: Arc::new(Space::default()),
         meters: Arc::new(Meters::default()),
         background: background.clone(),
     }))
@@ -148,7 +150,10 @@ fn start_services(
         }
     });
     background.service("expiry", maintenance::expire(scheduler.clone()));
-    background.service("retention", maintenance::retain(scheduler.clone(), config.retention));
+    let retention = config.retention;
+    background.service("retention by age", maintenance::retain(scheduler.clone(), retention.finished));
+    background.service("retention by size", maintenance::bound(scheduler.clone(), retention.output));
+    background.service("free space", maintenance::watch_space(scheduler.clone(), retention.min_free));
 }
 
 fn context(
@@ -175,6 +180,7 @@ fn context(
         data: scheduler.data.clone(),
         meters: scheduler.meters.clone(),
         drain: drain.clone(),
+        space: scheduler.space.clone(),
         background: scheduler.background.clone(),
         taken: Arc::new(move |job| {
             waker.board.tell(job);

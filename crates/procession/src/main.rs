@@ -14,6 +14,7 @@ mod maintenance;
 mod meters;
 mod random;
 mod scheduler;
+mod space;
 mod submit;
 mod tail;
 

@@ -26,6 +26,7 @@ use crate::data::{DataDir, sync_with_folder};
 use crate::drain::Drain;
 use crate::meters::Meters;
 use crate::random;
+use crate::space::Space;
 
 /// What the door needs.
 pub struct Door {
@@ -43,6 +44,8 @@ pub struct Door {
     pub meters: Arc<Meters>,
     /// Whether the server is on its way out.
     pub drain: Arc<Drain>,
+    /// Whether the disk has room.
+    pub space: Arc<Space>,
     /// For blocking file work.
     pub background: Background,
     /// Tells dispatcher and watchers of a new job.
@@ -143,6 +146,9 @@ impl Door {
     pub async fn submit(&self, request: Request) -> Result<Accepted, SubmitError> {
         if self.drain.is_draining() {
             return Err(SubmitError::Draining);
+        }
+        if self.space.is_low() {
+            return Err(StoreError::Full.into());
         }
         let (valid, hash) = self.validate(&request)?;
         let id = random::job_id();

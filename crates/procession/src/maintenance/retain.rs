@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::config::Retention;
 use crate::scheduler::Scheduler;
 
 /// Between two looks.
@@ -16,8 +15,8 @@ const LOOK: Duration = Duration::from_secs(60);
 const BATCH: usize = 500;
 
 /// Runs until the server stops.
-pub async fn retain(scheduler: Arc<Scheduler>, retention: Retention) {
-    let Some(age) = retention.finished else { return };
+pub async fn retain(scheduler: Arc<Scheduler>, age: Option<Duration>) {
+    let Some(age) = age else { return };
     let stopping = scheduler.background.stopping().clone();
     loop {
         if let Err(error) = prune(&scheduler, age).await {

@@ -28,6 +28,7 @@ use crate::board::Board;
 use crate::data::DataDir;
 use crate::keeper::KeeperLink;
 use crate::meters::Meters;
+use crate::space::Space;
 
 pub use progress::ProgressWatch;
 pub use recover::{Owned, recover};
@@ -64,6 +65,8 @@ pub struct Scheduler {
     pub slots: usize,
     /// Something was submitted, finished, resumed: look for work.
     pub wake: Notify,
+    /// Whether the disk has room.
+    pub space: Arc<Space>,
     /// Rates.
     pub meters: Arc<Meters>,
     /// Concurrent work.

@@ -1,0 +1,116 @@
+//! Keeps what finished jobs left below `[retention] output`: where it is more, the oldest
+//! finished jobs go, rows first, then files.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use procession_core::id::JobId;
+use procession_store::Deleted;
+
+use crate::scheduler::Scheduler;
+
+/// Between two looks: each reads the sizes of all files kept.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Runs until the server stops.
+pub async fn bound(scheduler: Arc<Scheduler>, most: Option<u64>) {
+    let Some(most) = most else { return };
+    let stopping = scheduler.background.stopping().clone();
+    loop {
+        if let Err(error) = shrink(&scheduler, most).await {
+            tracing::error!(%error, "the output of finished jobs cannot be bounded");
+        }
+        if stopping.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn shrink(scheduler: &Scheduler, most: u64) -> anyhow::Result<()> {
+    let jobs = scheduler.data.jobs();
+    let kept = scheduler.background.blocking(move || sizes(&jobs)).await?;
+    for job in excess(&kept, most) {
+        // One that is not over stays, whatever its size.
+        if scheduler.store.delete(job).await? == Deleted::Deleted {
+            let data = scheduler.data.clone();
+            scheduler.background.blocking(move || data.remove_job(job)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The jobs to remove, oldest first, until what is left fits. Ids sort by age.
+fn excess(kept: &[(JobId, u64)], most: u64) -> Vec<JobId> {
+    let mut total: u64 = kept.iter().map(|(_, size)| size).sum();
+    let mut oldest_first = kept.to_vec();
+    oldest_first.sort_unstable();
+    let mut gone = Vec::new();
+    for (job, size) in oldest_first {
+        if total <= most {
+            break;
+        }
+        total -= size;
+        gone.push(job);
+    }
+    gone
+}
+
+/// What each job's folder holds, in bytes. What is no job's folder is left alone.
+fn sizes(jobs: &Path) -> io::Result<Vec<(JobId, u64)>> {
+    let mut sizes = Vec::new();
+    for entry in fs::read_dir(jobs)? {
+        let entry = entry?;
+        if let Some(job) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            sizes.push((job, size_of(&entry.path())?));
+        }
+    }
+    Ok(sizes)
+}
+
+/// A folder that goes away meanwhile counts nothing.
+fn size_of(folder: &Path) -> io::Result<u64> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut total = 0;
+    for entry in entries {
+        let path = entry?.path();
+        total += match path.symlink_metadata() {
+            Ok(meta) if meta.is_dir() => size_of(&path)?,
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        };
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_go_until_the_rest_fits() {
+        let job = |ms| JobId::new(ms, [0; 10]);
+        let kept = [(job(3), 30), (job(1), 10), (job(2), 20)];
+        assert_eq!(excess(&kept, 60), []);
+        assert_eq!(excess(&kept, 59), [job(1)]);
+        assert_eq!(excess(&kept, 30), [job(1), job(2)]);
+        assert_eq!(excess(&kept, 0), [job(1), job(2), job(3)]);
+    }
+
+    #[test]
+    fn sizes_are_of_whole_folders() {
+        let root = tempfile::tempdir().expect("a folder");
+        let job = JobId::new(1, [7; 10]);
+        let deep = root.path().join(job.to_string()).join("1/artifacts");
+        fs::create_dir_all(&deep).expect("made");
+        fs::write(deep.join("a"), [0; 100]).expect("written");
+        fs::write(root.path().join(job.to_string()).join("payload"), [0; 11]).expect("written");
+        fs::create_dir(root.path().join("no-job")).expect("made");
+        assert_eq!(sizes(root.path()).expect("read"), [(job, 111)]);
+    }
+}
