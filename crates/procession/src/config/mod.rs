@@ -30,5 +30,4 @@ pub use find::find;
 pub use listen::Listen;
 pub use load::{Config, LoadOptions, load};
 pub use reply_text::ReplyText;
-pub use retention::Retention;
 pub use server::Auth;

@@ -31,31 +31,22 @@ pub async fn bound(scheduler: Arc<Scheduler>, most: Option<u64>) {
 
 async fn shrink(scheduler: &Scheduler, most: u64) -> anyhow::Result<()> {
     let jobs = scheduler.data.jobs();
-    let kept = scheduler.background.blocking(move || sizes(&jobs)).await?;
-    for job in excess(&kept, most) {
+    let mut kept = scheduler.background.blocking(move || sizes(&jobs)).await?;
+    // Ids sort by age.
+    kept.sort_unstable();
+    let mut total: u64 = kept.iter().map(|(_, size)| size).sum();
+    for (job, size) in kept {
+        if total <= most {
+            break;
+        }
         // One that is not over stays, whatever its size.
         if scheduler.store.delete(job).await? == Deleted::Deleted {
             let data = scheduler.data.clone();
             scheduler.background.blocking(move || data.remove_job(job)).await?;
+            total -= size;
         }
     }
     Ok(())
-}
-
-/// The jobs to remove, oldest first, until what is left fits. Ids sort by age.
-fn excess(kept: &[(JobId, u64)], most: u64) -> Vec<JobId> {
-    let mut total: u64 = kept.iter().map(|(_, size)| size).sum();
-    let mut oldest_first = kept.to_vec();
-    oldest_first.sort_unstable();
-    let mut gone = Vec::new();
-    for (job, size) in oldest_first {
-        if total <= most {
-            break;
-        }
-        total -= size;
-        gone.push(job);
-    }
-    gone
 }
 
 /// What each job's folder holds, in bytes. What is no job's folder is left alone.
@@ -91,16 +82,6 @@ fn size_of(folder: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_oldest_go_until_the_rest_fits() {
-        let job = |ms| JobId::new(ms, [0; 10]);
-        let kept = [(job(3), 30), (job(1), 10), (job(2), 20)];
-        assert_eq!(excess(&kept, 60), []);
-        assert_eq!(excess(&kept, 59), [job(1)]);
-        assert_eq!(excess(&kept, 30), [job(1), job(2)]);
-        assert_eq!(excess(&kept, 0), [job(1), job(2), job(3)]);
-    }
 
     #[test]
     fn sizes_are_of_whole_folders() {
