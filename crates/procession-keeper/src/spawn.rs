@@ -292,3 +292,6 @@ pub(crate) fn method(stacks: &mut Stacks) -> Result<Method, Errno> {
         Err(_) => no_op(Method::Clone, None, None, stacks).map(|_| Method::Clone),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,7 +72,7 @@ impl Stream {
         let start = self.total;
         while self.total - start < TURN {
             let taken = match &mut self.sink {
-                Sink::Memory { .. } => self.to_memory(),
+                Sink::Memory { .. } => self.by_memory(),
                 Sink::File { splices: true, .. } => self.by_splice(),
                 Sink::File { splices: false, .. } | Sink::Full { .. } => self.by_reading(),
             };
@@ -114,7 +114,7 @@ impl Stream {
         }
     }
 
-    fn to_memory(&mut self) -> Result<usize, Errno> {
+    fn by_memory(&mut self) -> Result<usize, Errno> {
         let Sink::Memory { bytes, .. } = &mut self.sink else { return Ok(0) };
         // One byte more than fits tells a stream that is just full from one that overflows.
         let fits = self.limit.min(INLINE_OUTPUT as u64) as usize;

@@ -10,6 +10,7 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{Timespec, poll};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
@@ -206,7 +207,7 @@ impl Slot {
         let mut is = |file: &str, expected: &[u8]| {
             let length = openat(&self.folder, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                 .and_then(|fd| rustix::io::read(fd, &mut buffer));
-            length.is_ok_and(|length| buffer[..length] == *expected)
+            length.is_ok_and(|length| buffer[..length].trim_ascii() == expected)
         };
         // A folder's link count is 2 and one for each folder in it.
         let childless = || rustix::fs::fstat(&self.folder).is_ok_and(|stat| stat.st_nlink == 2);
@@ -214,8 +215,8 @@ impl Slot {
             && self.event("populated ") == Some(false)
             && self.event("frozen ") != Some(true)
             && childless()
-            && is("cgroup.type", b"domain\n")
-            && is("cgroup.subtree_control", b"\n")
+            && is("cgroup.type", b"domain")
+            && is("cgroup.subtree_control", b"")
     }
 
     /// The processes alive in it and below, `except` one.
@@ -310,11 +311,16 @@ fn end_leftovers(folder: &Path) {
     for child in child_folders(folder) {
         let _ = fs::write(child.join("cgroup.kill"), "1");
     }
+    let moment = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
     for _ in 0..100 {
         let children = child_folders(folder);
         if children.iter().filter(|child| !remove_tree(child)).count() == 0 {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        // Nothing to wait on: several files, none of ours yet.
+        let _ = poll(&mut [], Some(&moment));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,9 @@ fn rude(command: &mut std::process::Command) {
     // SAFETY: signal and sigprocmask may be called between fork and exec.
     unsafe {
         command.pre_exec(|| {
-            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGPIPE, libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR1] {
+            for signal in
+                [libc::SIGHUP, libc::SIGINT, libc::SIGPIPE, libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR1]
+            {
                 libc::signal(signal, libc::SIG_IGN);
             }
             let mut all = std::mem::MaybeUninit::uninit();

@@ -17,7 +17,8 @@ fn run_many(
     launches: Vec<procession_core::launch::Launch>,
     mut each: impl FnMut(usize, Ending),
 ) {
-    let numbers: HashMap<_, _> = launches.iter().enumerate().map(|(number, launch)| (launch.key, number)).collect();
+    let numbers: HashMap<_, _> =
+        launches.iter().enumerate().map(|(number, launch)| (launch.key, number)).collect();
     let mut left = launches.len();
     let mut next = launches.into_iter();
     for launch in next.by_ref().take(at_once) {

@@ -53,6 +53,21 @@ pub(crate) struct Server {
     pub(crate) pid: u32,
 }
 
+/// A server process that waits for its test.
+pub(crate) struct Link {
+    control: UnixStream,
+    link: UnixStream,
+    pid: u32,
+}
+
+impl Link {
+    /// Ends the server process as `kill -9` does.
+    pub(crate) fn kill(self) {
+        let pid = rustix::process::Pid::from_raw(self.pid.cast_signed()).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("started by our keeper");
+    }
+}
+
 impl Keeper {
     pub(crate) fn start(level: Containment) -> (Keeper, Server) {
         Self::start_by(level, |_| {})
@@ -78,7 +93,7 @@ impl Keeper {
             let Some(current) = processes else { return };
             let limit = Rlimit { current: Some(current), maximum: getrlimit(Resource::Nproc).maximum };
             // SAFETY: one system call, allowed between fork and exec.
-            unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nproc, limit.clone())?)) };
+            unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nproc, limit)?)) };
         })
     }
 
@@ -119,6 +134,12 @@ impl Keeper {
 
     /// The server that the keeper has started or is about to start, greeted and ready.
     pub(crate) fn next_server(&mut self) -> Server {
+        let Link { control, link, pid } = self.next_link();
+        Server::greet(control, link, pid)
+    }
+
+    /// The same, before it has heard or said anything.
+    pub(crate) fn next_link(&mut self) -> Link {
         self.rendezvous.set_nonblocking(true).expect("set");
         let rendezvous = &self.rendezvous;
         let link = wait_for("a server", || rendezvous.accept().ok()).0;
@@ -127,7 +148,17 @@ impl Keeper {
         let mut fds = vec![];
         control::receive(&link, &mut pid, &mut fds).expect("the socket");
         let control = UnixStream::from(fds.remove(0));
-        Server::greet(control, link, u32::from_le_bytes(pid))
+        Link { control, link, pid: u32::from_le_bytes(pid) }
+    }
+
+    /// Whether its folder of cgroups is still there.
+    pub(crate) fn has_cgroups(&self) -> bool {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("readable");
+        let points = mounts
+            .lines()
+            .filter(|line| line.contains(" - cgroup2 "))
+            .filter_map(|line| line.split(' ').nth(4));
+        points.into_iter().any(|point| Path::new(point).join(format!("procession-{}", self.label)).exists())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -312,8 +343,12 @@ impl Server {
 
     /// Ends the server process as `kill -9` does.
     pub(crate) fn kill(self) {
-        let pid = rustix::process::Pid::from_raw(self.pid.cast_signed()).expect("a pid");
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("started by our keeper");
+        Link { control: self.control, link: self.link, pid: self.pid }.kill();
+    }
+
+    /// Closes the control socket; the process lives as long as what is returned.
+    pub(crate) fn hang_up(self) -> UnixStream {
+        self.link
     }
 
     /// Says goodbye and ends.

@@ -151,7 +151,7 @@ fn p04_without_descriptors_it_ran_if_and_only_if_it_is_told() {
 
 #[test]
 fn p05_a_script_just_written_runs_while_others_fork_heavy() {
-    const SPAWNS: usize = 4000;
+    const SPAWNS: usize = 20_000;
     const AT_ONCE: usize = 32;
     let (keeper, mut server) = Keeper::start(Containment::Cgroup);
     fs::create_dir(keeper.path("scripts")).expect("new");
@@ -268,7 +268,8 @@ fn p29_too_much_for_the_kernel_never_looks_like_success() {
         let many: Vec<&str> = std::iter::repeat_n(part.as_str(), 30).collect();
         let launch = keeper.launch(&many);
         assert_eq!(failure(&server.run(&launch)), (Phase::Exec, libc::E2BIG), "{level:?}");
-        let most: Vec<&str> = ["exit-zero"].into_iter().chain(std::iter::repeat_n(part.as_str(), 19)).collect();
+        let most: Vec<&str> =
+            ["exit-zero"].into_iter().chain(std::iter::repeat_n(part.as_str(), 19)).collect();
         let launch = keeper.launch(&most);
         assert_eq!(server.run(&launch).ending, exit(99), "{level:?}: it saw all of it");
     }
