@@ -13,6 +13,7 @@ mod fault;
 mod finish;
 mod ledger;
 mod list;
+mod log;
 mod open;
 mod probe;
 mod query;

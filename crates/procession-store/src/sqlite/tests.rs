@@ -1,10 +1,17 @@
-//! Every statement prepares, and those that run often use an index.
+//! Every statement prepares and uses the index it should; a batch keeps its verbs apart.
 
+use procession_core::id::JobId;
+use procession_core::job::{NewJob, StoredPayload};
+use procession_core::limits::{Limit, TaskLimits};
+use procession_core::placeholder::RequestValues;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::writer::Sync;
+use super::{SqliteStore, started, submit, tasks};
 use super::{cancel, claim, delete, expire, finish, ledger, list, probe, query, record, release, schema};
-use super::{started, submit, tasks};
+use crate::error::StoreError;
+use crate::store::{Query, Store, Submitted};
 
 /// All statements, by the file and name they have there.
 const STATEMENTS: &[(&str, &str)] = &[
@@ -156,5 +163,67 @@ fn what_is_claimed_and_listed_comes_from_its_index_in_order() {
         let plan = plan(&conn, sql);
         assert!(plan.iter().any(|line| line == step), "{sql}\n{plan:#?}");
         assert!(!plan.iter().any(|line| line.contains("TEMP B-TREE")), "{sql}\n{plan:#?}");
+    }
+}
+
+fn job(id: u8) -> NewJob {
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    NewJob {
+        id: JobId::from_bytes([id; 16]),
+        task: "a".parse().expect("a name"),
+        limits: TaskLimits { max_running: Limit::Unlimited, max_queued: 100 },
+        node_slots: 1,
+        payload: StoredPayload::File { len: 0 },
+        request: RequestValues::default(),
+        labels: Default::default(),
+        priority: 0,
+        submitted_at: now,
+        run_at: None,
+        expires_at: None,
+        idempotency: None,
+        submitted_by: "anonymous".into(),
+        retry_of: None,
+        config_revision: String::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_verb_that_fails_hurts_nobody_else_of_its_batch() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let store = SqliteStore::open(&folder.path().join("store.db")).expect("a new store");
+    // While it waits the others gather behind it and become one batch.
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let slow = store.writer.write(Sync::Full, move |_| {
+        // An error: it was told before.
+        let _ = wait.recv();
+        Ok(())
+    });
+    let fails = store.writer.write(Sync::Full, |tx| {
+        submit::submit(tx, &job(2))?;
+        tx.ledger.next_fence();
+        Err::<(), _>(StoreError::Database("a verb's own".into()))
+    });
+    let breaks =
+        store.writer.write(Sync::Full, |tx| submit::submit(tx, &NewJob { priority: 1_000, ..job(4) }));
+    let (slow, first, fails, breaks, last, _) =
+        tokio::join!(slow, store.submit(job(1)), fails, breaks, store.submit(job(3)), async { drop(go) });
+    assert_eq!((slow, first, last), (Ok(()), Ok(Submitted::New), Ok(Submitted::New)));
+    assert_eq!(fails, Err(StoreError::Database("a verb's own".into())));
+    assert!(matches!(&breaks, Err(StoreError::Database(text)) if text.contains("CHECK")), "{breaks:?}");
+    let jobs = store.list(Query { limit: 9, ..Query::default() }).await.expect("listed");
+    assert_eq!(jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [job(3).id, job(1).id]);
+    let counts = store.stats().await.expect("read");
+    assert_eq!(counts[&job(1).task].queued, 2);
+}
+
+#[tokio::test]
+async fn only_what_must_be_durable_is_synced() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let store = SqliteStore::open(&folder.path().join("store.db")).expect("a new store");
+    for (sync, level) in [(Sync::Full, 2), (Sync::Lazy, 1), (Sync::Lazy, 1), (Sync::Full, 2)] {
+        let set = store.writer.write(sync, |tx| {
+            Ok(tx.conn.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))?)
+        });
+        assert_eq!(set.await, Ok(level));
     }
 }

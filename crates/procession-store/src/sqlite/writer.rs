@@ -7,8 +7,6 @@
 //! nobody else. Verbs are functions of the database and may therefore run twice.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,20 +15,15 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::ledger::Ledger;
+use super::log::{self, Log};
 use super::watch::Watch;
 use crate::error::StoreError;
 
 /// The most verbs of one transaction.
 const BATCH: usize = 1024;
 
-/// The log is copied into the database when it has grown by so many pages (8 MiB).
-const CHECKPOINT_PAGES: i32 = 2048;
-
 /// Without work for so long, the writer tidies up.
 const IDLE: Duration = Duration::from_millis(500);
-
-/// Pages given back to the file system in one idle moment (4 MiB).
-const VACUUM: &str = "PRAGMA incremental_vacuum(1024)";
 
 /// What a verb sees: the transaction, and the tasks as they stand in it.
 pub(super) struct Tx<'a> {
@@ -132,8 +125,7 @@ struct Hand {
     conn: Connection,
     ledger: Ledger,
     watch: Watch,
-    /// Pages in the log, as of the last commit.
-    pages: Arc<AtomicI32>,
+    log: Log,
     synced: Sync,
     untidy: bool,
     /// Set for good by the first failure of the disk: nothing is acknowledged after it.
@@ -142,15 +134,10 @@ struct Hand {
 
 impl Hand {
     fn new(mut conn: Connection, path: &Path) -> Result<Self, StoreError> {
-        let pages = Arc::new(AtomicI32::new(0));
-        let seen = Arc::clone(&pages);
-        conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, now| {
-            seen.store(now, Ordering::Relaxed);
-            Ok(())
-        }))?;
+        let log = Log::new(&mut conn)?;
         let ledger = Ledger::open(&conn)?;
         let watch = Watch::new(path)?;
-        Ok(Self { conn, ledger, watch, pages, synced: Sync::Full, untidy: true, failed: None })
+        Ok(Self { conn, ledger, watch, log, synced: Sync::Full, untidy: true, failed: None })
     }
 
     fn serve(&mut self, receiver: &Receiver<Box<dyn Work>>) {
@@ -170,16 +157,14 @@ impl Hand {
             Some(error) => Err(error.clone()),
             None => self.commit(&mut works),
         };
-        if let Err(error @ StoreError::Disk(_)) = &committed {
-            tracing::error!(%error, "nothing more is acknowledged");
-            self.failed = Some(error.clone());
-        }
+        self.note(&committed);
         for work in works {
             work.answer(committed.clone());
         }
         self.untidy = true;
-        if self.pages.load(Ordering::Relaxed) >= CHECKPOINT_PAGES {
-            self.checkpoint();
+        // A log that begins anew needs no room on a disk that is full.
+        if self.log.is_due() || committed == Err(StoreError::Full) {
+            self.copy_log();
         }
     }
 
@@ -189,7 +174,7 @@ impl Hand {
         let outcome = match self.transaction(|conn, ledger| together(conn, ledger, works)) {
             // The disk's own failures are everybody's; the rest is that of one verb.
             Err(error) if !matches!(error, StoreError::Full | StoreError::Disk(_)) => {
-                tracing::warn!(%error, "a write failed: the batch runs again one by one");
+                tracing::warn!(%error, "a write failed: its batch runs again one by one");
                 self.transaction(|conn, ledger| apart(conn, ledger, works))
             }
             outcome => outcome,
@@ -226,33 +211,33 @@ impl Hand {
     }
 
     fn tidy(&mut self) {
-        if self.untidy && self.failed.is_none() {
-            self.untidy = false;
-            if let Err(error) = self.conn.execute_batch(VACUUM) {
-                tracing::warn!(%error, "free pages could not be given back");
-            }
-            self.checkpoint();
+        if !self.untidy || self.failed.is_some() {
+            return;
+        }
+        let given = log::give_back(&self.conn);
+        self.untidy = given == Ok(true);
+        self.note(&given.map(drop));
+        self.copy_log();
+    }
+
+    fn copy_log(&mut self) {
+        if self.failed.is_none() {
+            let copied = self.set_sync(Sync::Full).and_then(|()| self.log.copy(&self.conn));
+            self.note(&copied);
         }
     }
 
-    /// Copies the log into the database. Readers are never waited for: what they still
-    /// need stays in the log until the next time.
-    fn checkpoint(&mut self) {
-        if self.failed.is_some() {
-            return;
-        }
-        self.pages.store(0, Ordering::Relaxed);
-        let outcome = self
-            .set_sync(Sync::Full)
-            .and_then(|()| Ok(self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?));
+    /// What a failure means for everything after it: that of the disk is the end, of the
+    /// others nothing was changed, and the next attempt may succeed.
+    fn note(&mut self, outcome: &Result<(), StoreError>) {
         match outcome {
-            Err(error @ StoreError::Disk(_)) => {
+            Err(error @ StoreError::Disk(_)) if self.failed.is_none() => {
                 tracing::error!(%error, "nothing more is acknowledged");
-                self.failed = Some(error);
+                self.failed = Some(error.clone());
             }
-            // The log stays and is copied another time.
-            Err(error) => tracing::warn!(%error, "the log could not be copied into the database"),
-            Ok(()) => {}
+            // Each caller is told, and there may be many.
+            Err(StoreError::Full) | Ok(()) => {}
+            Err(error) => tracing::warn!(%error, "a write failed"),
         }
     }
 }

@@ -17,6 +17,7 @@ use procession_core::record::{Containment, OutputPlace, Usage};
 use procession_core::state::JobState;
 use procession_store::{Claim, MemoryStore, Query, SqliteStore, Store, Submitted};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 /// A store and whatever it lives in.
 pub(crate) struct Fixture {
@@ -32,6 +33,18 @@ pub(crate) fn sqlite() -> Fixture {
 
 pub(crate) fn memory() -> Fixture {
     Fixture { store: Arc::new(MemoryStore::new()), _folder: None }
+}
+
+/// Runs something beside the test.
+#[expect(clippy::disallowed_methods, reason = "a test waits for all it started")]
+pub(crate) fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::spawn(work)
+}
+
+/// A program to run beside the test.
+#[expect(clippy::disallowed_methods, reason = "what these tests do to a store takes a process")]
+pub(crate) fn program(name: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
+    std::process::Command::new(name)
 }
 
 /// A folder and the path of a store in it, which is not there yet.

@@ -8,7 +8,7 @@ use procession_core::job::{Lease, NewJob};
 use procession_core::limits::{Limit, TaskLimits};
 use procession_core::outcome::{CancelledBy, LostReason, Outcome};
 use procession_core::record::Containment;
-use procession_store::{Claim, Query, Store};
+use procession_store::{Claim, Query};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -207,7 +207,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn sqlite_is_as_the_model(verbs in vec(verb(), 1..80)) {

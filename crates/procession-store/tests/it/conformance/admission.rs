@@ -19,9 +19,7 @@ pub(crate) async fn the_last_place_is_given_once_to_fifty_at_a_time(store: &Arc<
         let asked: Vec<_> = (0..50)
             .map(|_| {
                 let store = Arc::clone(store);
-                tokio::spawn(
-                    async move { store.submit(bounded(name, Limit::AtMost(2), max_queued, 0)).await },
-                )
+                spawn(async move { store.submit(bounded(name, Limit::AtMost(2), max_queued, 0)).await })
             })
             .collect();
         let mut taken = 0;

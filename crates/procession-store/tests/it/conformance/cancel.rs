@@ -58,8 +58,8 @@ pub(crate) async fn f34_a_cancel_and_an_exit_at_once_leave_one_end(store: &Arc<d
     for n in 0..30 {
         let lease = running(&**store, "a", n).await;
         let (one, two) = (Arc::clone(store), Arc::clone(store));
-        let finish = tokio::spawn(async move { one.finish(ok(lease, n)).await });
-        let cancel = tokio::spawn(async move { two.cancel(lease.job, CancelledBy::Client, at(n)).await });
+        let finish = spawn(async move { one.finish(ok(lease, n)).await });
+        let cancel = spawn(async move { two.cancel(lease.job, CancelledBy::Client, at(n)).await });
         assert_eq!(finish.await.expect("no panic"), Ok(Applied::Applied));
         let cancelled = cancel.await.expect("no panic").expect("no error");
         assert!(matches!(cancelled, Cancelled::Running(_) | Cancelled::AlreadyOver), "{cancelled:?}");
@@ -68,8 +68,8 @@ pub(crate) async fn f34_a_cancel_and_an_exit_at_once_leave_one_end(store: &Arc<d
     for n in 30..60 {
         let id = put(&**store, job("a", n)).await;
         let (one, two) = (Arc::clone(store), Arc::clone(store));
-        let claim = tokio::spawn(async move { take(&*one, 1, "a", n).await });
-        let cancel = tokio::spawn(async move { two.cancel(id, CancelledBy::Client, at(n)).await });
+        let claim = spawn(async move { take(&*one, 1, "a", n).await });
+        let cancel = spawn(async move { two.cancel(id, CancelledBy::Client, at(n)).await });
         let jobs = claim.await.expect("no panic");
         match cancel.await.expect("no panic").expect("no error") {
             Cancelled::Ended => assert_eq!(jobs, []),

@@ -46,7 +46,7 @@ pub(crate) async fn limits_hold_under_concurrent_claims(store: &Arc<dyn Store>) 
     let claimers: Vec<_> = (0..8)
         .map(|_| {
             let store = Arc::clone(store);
-            tokio::spawn(async move {
+            spawn(async move {
                 let mut seen = Vec::new();
                 for _ in 0..20 {
                     let jobs = store.claim(ask(4, &tasks, 100)).await.expect("claims").jobs;

@@ -51,7 +51,7 @@ pub(crate) async fn one_key_fifty_times_at_once_is_one_job(store: &Arc<dyn Store
     let asked: Vec<_> = (0..50)
         .map(|_| {
             let store = Arc::clone(store);
-            tokio::spawn(async move { store.submit(keyed("a", "k", 1)).await })
+            spawn(async move { store.submit(keyed("a", "k", 1)).await })
         })
         .collect();
     let mut answers = Vec::new();

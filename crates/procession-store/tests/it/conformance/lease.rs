@@ -102,8 +102,8 @@ pub(crate) async fn a_finish_and_a_release_at_once_leave_one_of_them(store: &Arc
     for n in 0..30 {
         let lease = running(&**store, "a", n).await;
         let (one, two) = (Arc::clone(store), Arc::clone(store));
-        let finish = tokio::spawn(async move { one.finish(ok(lease, n)).await });
-        let release = tokio::spawn(async move { two.release(lease, None).await });
+        let finish = spawn(async move { one.finish(ok(lease, n)).await });
+        let release = spawn(async move { two.release(lease, None).await });
         let finish = finish.await.expect("no panic").expect("no error");
         let release = release.await.expect("no panic").expect("no error");
         match (finish, release) {

@@ -115,7 +115,7 @@ pub(crate) async fn pages_hold_still_while_jobs_are_added(store: &Arc<dyn Store>
     let over = Arc::new(AtomicBool::new(false));
     let adder = {
         let (store, over) = (Arc::clone(store), Arc::clone(&over));
-        tokio::spawn(async move {
+        spawn(async move {
             let mut n = 200;
             while !over.load(Ordering::Relaxed) {
                 let id = put(&*store, job("a", n)).await;

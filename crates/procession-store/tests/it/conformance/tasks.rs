@@ -32,7 +32,7 @@ pub(crate) async fn counts_are_those_of_the_jobs_after_a_storm(store: &Arc<dyn S
     let workers: Vec<_> = (0..8u64)
         .map(|worker| {
             let store = Arc::clone(store);
-            tokio::spawn(async move { storm(&*store, worker).await })
+            spawn(async move { storm(&*store, worker).await })
         })
         .collect();
     for worker in workers {

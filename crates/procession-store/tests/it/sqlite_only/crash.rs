@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use procession_core::id::JobId;
@@ -22,7 +22,7 @@ async fn child_that_writes_until_it_is_killed() {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).expect("opens"));
     for _ in 0..6 {
         let store = Arc::clone(&store);
-        tokio::spawn(async move {
+        spawn(async move {
             loop {
                 println!("\nqueued {}", put(&*store, NewJob { id: random(), ..job("a", 0) }).await);
             }
@@ -50,7 +50,7 @@ async fn every_acknowledged_write_survives_a_kill() {
     let (_folder, path) = place();
     let (mut queued, mut finished) = (Vec::new(), Vec::new());
     for round in 0..4 {
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
+        let mut child = program(std::env::current_exe().expect("this program"))
             .args(["--exact", "sqlite_only::crash::child_that_writes_until_it_is_killed", "--nocapture"])
             .env(PLACE, &path)
             .stdout(Stdio::piped())

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use bytes::Bytes;
 use procession_core::job::{NewJob, StoredPayload};
@@ -19,7 +18,7 @@ impl Small {
     fn mount() -> Option<Self> {
         let folder = TempDir::new().expect("a scratch folder");
         let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(folder.path()).output();
+            program("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(folder.path()).output();
         mounted.is_ok_and(|mounted| mounted.status.success()).then_some(Self(folder))
     }
 
@@ -30,7 +29,7 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        Command::new("umount").arg("-l").arg(self.path()).status().expect("umount runs");
+        program("umount").arg("-l").arg(self.path()).status().expect("umount runs");
     }
 }
 

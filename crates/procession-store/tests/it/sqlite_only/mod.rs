@@ -4,6 +4,8 @@ mod checks;
 mod crash;
 mod damage;
 mod files;
+mod fsync;
 mod full;
 mod pace;
 mod reopen;
+mod space;

@@ -18,7 +18,7 @@ async fn submits_and_cycles_heavy() {
     let callers: Vec<_> = (0..CALLERS)
         .map(|_| {
             let store = Arc::clone(&store);
-            tokio::spawn(async move {
+            spawn(async move {
                 for n in 0..JOBS / CALLERS {
                     assert_eq!(store.submit(job("a", n as i64)).await, Ok(Submitted::New));
                 }
@@ -39,7 +39,7 @@ async fn submits_and_cycles_heavy() {
             .into_iter()
             .map(|job| {
                 let store = Arc::clone(&store);
-                tokio::spawn(async move { store.finish(ok(job.lease, 100)).await })
+                spawn(async move { store.finish(ok(job.lease, 100)).await })
             })
             .collect();
         for end in ends {
