@@ -55,7 +55,8 @@ pub trait Store: Send + Sync {
 
     /// Takes back a claim whose attempt provably never started: the attempt number and
     /// the slot return. With `Some(at)` the job waits until then (spawn pressure) and its
-    /// deferrals count one more; with `None` it is queued at once.
+    /// deferrals count one more; with `None` it is queued at once. A job whose end was asked
+    /// for meanwhile does not come back: it ends as cancelled, without an attempt.
     async fn release(&self, lease: Lease, not_before: Option<Timestamp>) -> Result<Applied, StoreError>;
 
     /// Ends a job that does not run yet, or marks a running one (`cancel_requested_at`);
@@ -113,7 +114,7 @@ pub trait Store: Send + Sync {
 pub enum Submitted {
     /// A new job, queued or scheduled.
     New,
-    /// The same key and body came before: that job.
+    /// The same key and body came before, or this very job: that job.
     Replay(JobId),
     /// The same key came before with another body.
     Conflict(JobId),
@@ -195,7 +196,7 @@ pub struct Query {
     pub lane: Option<String>,
     /// With these labels.
     pub labels: BTreeMap<String, String>,
-    /// Submitted at or after.
+    /// Submitted at or after. Ids are made at most a second before the job is submitted.
     pub since: Option<Timestamp>,
     /// Older than this job (the last of the page before).
     pub before: Option<JobId>,

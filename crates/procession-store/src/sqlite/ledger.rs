@@ -22,9 +22,9 @@ pub(super) const UPDATE_TASK: &str = "
     WHERE id = ?1";
 pub(super) const FENCE: &str = "SELECT fence FROM meta";
 pub(super) const UPDATE_FENCE: &str = "UPDATE meta SET fence = ?1";
-pub(super) const RECOUNT: &str = "
-    SELECT task, sum(state = 'queued'), sum(state = 'scheduled'), sum(state <> 'waiting' AND retrying = 0)
-    FROM live GROUP BY task";
+pub(super) const RECOUNT: &str = "SELECT task, state, count(*) FROM live GROUP BY task, state";
+pub(super) const RETRYING: &str = "
+    SELECT task, count(*) FROM live WHERE state = 'scheduled' AND retrying = 1 GROUP BY task";
 
 /// A task's row.
 #[derive(Clone, Debug)]
@@ -67,15 +67,12 @@ impl Ledger {
             asked: None,
         };
         ledger.reload(conn)?;
-        let rows = statement::all(conn, RECOUNT, [], |row| {
-            Ok((row.get::<_, i64>(0)?, (row.get(1)?, row.get(2)?, row.get(3)?)))
-        })?;
-        let counted: HashMap<i64, (i64, i64, i64)> = rows.into_iter().collect();
+        let counted = count(conn)?;
         for task in &mut ledger.tasks {
-            let counted = counted.get(&task.id).copied().unwrap_or_default();
-            if counted != (task.queued, task.scheduled, task.unfinished) {
+            let depth = counted.get(&task.id).copied().unwrap_or_default();
+            if depth != (task.queued, task.scheduled, task.unfinished) {
                 tracing::warn!(task = %task.name, "the depth of the queue was not that of its rows: corrected");
-                (task.queued, task.scheduled, task.unfinished) = counted;
+                (task.queued, task.scheduled, task.unfinished) = depth;
                 task.changed = true;
             }
         }
@@ -195,6 +192,30 @@ impl Ledger {
         let task = at.and_then(|at| self.tasks.get_mut(at));
         task.ok_or_else(|| column::corrupt(format!("a job of task {id}")))
     }
+}
+
+/// Queued, scheduled and unfinished jobs of each task, counted from their rows: the walk of
+/// one index, 0.1 s for a million.
+fn count(conn: &Connection) -> Result<HashMap<i64, (i64, i64, i64)>, StoreError> {
+    let mut depths: HashMap<i64, (i64, i64, i64)> = HashMap::new();
+    let states = statement::all(conn, RECOUNT, [], |row| {
+        Ok((row.get::<_, i64>(0)?, column::state(&row.get::<_, String>(1)?)?, row.get::<_, i64>(2)?))
+    })?;
+    for (task, state, many) in states {
+        let (queued, scheduled, unfinished) = depths.entry(task).or_default();
+        match state {
+            JobState::Queued => *queued += many,
+            JobState::Scheduled => *scheduled += many,
+            _ => {}
+        }
+        *unfinished += if state == JobState::Waiting { 0 } else { many };
+    }
+    let retrying =
+        statement::all(conn, RETRYING, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    for (task, many) in retrying {
+        depths.entry(task).or_default().2 -= many;
+    }
+    Ok(depths)
 }
 
 impl Task {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use procession_core::limits::Limit;
 use procession_store::{Applied, SqliteStore, Store, Submitted};
 
 use crate::fixture::*;
@@ -63,6 +64,36 @@ async fn submits_and_cycles_heavy() {
         );
     }
     report("pages of a hundred", 20, begun);
+}
+
+#[tokio::test]
+async fn a_claim_passes_a_thousand_stopped_tasks_heavy() {
+    let (_folder, path) = place();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).expect("a new store"));
+    let names: Vec<String> = (0..1_000).map(|n| format!("t{n}")).collect();
+    for name in &names {
+        let (one, two) = tokio::join!(store.submit(job(name, 0)), store.submit(job(name, 1)));
+        assert_eq!((one, two), (Ok(Submitted::New), Ok(Submitted::New)));
+        if name.len() % 2 == 0 {
+            store.pause(&task(name), true).await.expect("paused");
+        }
+    }
+    for n in 0..400 {
+        put(&*store, job("z", n)).await;
+    }
+    // Of the odd half the limit is reached by one job each.
+    let mut limits: Vec<_> = names.iter().map(|name| (name.as_str(), Limit::AtMost(1))).collect();
+    limits.push(("z", Limit::Unlimited));
+    let full = store.claim(ask(2_000, &limits, 500)).await.expect("claims").jobs;
+    assert!(full.iter().filter(|job| job.task.as_str() != "z").count() < 1_000);
+    for n in 0..200 {
+        put(&*store, job("z", n)).await;
+    }
+    let begun = Instant::now();
+    for _ in 0..200 {
+        assert_eq!(store.claim(ask(1, &limits, 500)).await.expect("claims").jobs.len(), 1);
+    }
+    report("claims of one past a thousand stopped tasks", 200, begun);
 }
 
 fn report(what: &str, how_many: usize, begun: Instant) {
