@@ -292,6 +292,60 @@ pub struct JobRecord {
     pub payload_len: u64,
 }
 
+impl JobRecord {
+    /// A job as it stands in the store the moment it was taken.
+    pub fn taken(job: &NewJob) -> Self {
+        let waits = job.run_at.is_some_and(|at| at > job.submitted_at);
+        Self {
+            id: job.id,
+            task: job.task.clone(),
+            state: if waits { JobState::Scheduled } else { JobState::Queued },
+            attempt: 0,
+            max_attempts: 1,
+            outcome: None,
+            submitted_at: job.submitted_at,
+            run_at: job.run_at,
+            expires_at: job.expires_at,
+            started_at: None,
+            finished_at: None,
+            run_ms: None,
+            cancel_requested_at: None,
+            usage: None,
+            output: None,
+            result: ResultSummary::None,
+            artifacts: Vec::new(),
+            progress: None,
+            parent: None,
+            index: None,
+            retry_of: job.retry_of,
+            lane: None,
+            labels: job.labels.clone(),
+            priority: job.priority,
+            submitted_by: job.submitted_by.clone(),
+            node: None,
+            config_revision: job.config_revision.clone(),
+            containment: None,
+            leaked: 0,
+            payload_len: job.payload.len(),
+        }
+    }
+}
+
+impl StoredPayload {
+    /// Its size in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            StoredPayload::Inline(bytes) => bytes.len() as u64,
+            StoredPayload::File { len } => *len,
+        }
+    }
+
+    /// Whether the client sent nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// One execution of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttemptRecord {

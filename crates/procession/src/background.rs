@@ -16,6 +16,7 @@ pub const EXIT_BUG: i32 = 70;
 pub struct Background {
     services: TaskTracker,
     connections: TaskTracker,
+    errands: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -39,6 +40,11 @@ impl Background {
         self.connections.spawn(work);
     }
 
+    /// Something short that has to be done and that nobody waits for here.
+    pub fn errand(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.errands.spawn(work);
+    }
+
     /// Blocking file work, off the threads that answer requests.
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         match tokio::task::spawn_blocking(work).await {
@@ -60,18 +66,16 @@ impl Background {
     /// Ends all: asks, waits at most `bound`, then leaves the rest to the end of the process.
     pub async fn end(&self, bound: Duration) {
         self.stop.cancel();
-        self.connections.close();
-        self.services.close();
+        let kinds = [&self.connections, &self.errands, &self.services];
         let all = async {
-            self.connections.wait().await;
-            self.services.wait().await;
+            for kind in kinds {
+                kind.close();
+                kind.wait().await;
+            }
         };
         if tokio::time::timeout(bound, all).await.is_err() {
-            tracing::warn!(
-                services = self.services.len(),
-                connections = self.connections.len(),
-                "not all work ended in time"
-            );
+            let [connections, errands, services] = kinds.map(TaskTracker::len);
+            tracing::warn!(connections, errands, services, "not all work ended in time");
         }
     }
 }

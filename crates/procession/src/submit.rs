@@ -11,8 +11,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use procession_core::admission::Full;
 use procession_core::command::Surroundings;
-use procession_core::id::{JobId, TaskName};
-use procession_core::job::{Idempotency, NewJob, StoredPayload};
+use procession_core::id::JobId;
+use procession_core::job::{Idempotency, JobRecord, NewJob, StoredPayload};
 use procession_core::limits::INLINE_PAYLOAD;
 use procession_core::payload::{BadJson, Payload};
 use procession_core::placeholder::RequestValues;
@@ -94,12 +94,22 @@ pub struct Spooled {
 }
 
 /// A job that is in the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accepted {
-    /// Its id.
-    pub id: JobId,
+#[derive(Debug)]
+pub enum Accepted {
+    /// A new one, as it was taken.
+    New(Box<JobRecord>),
     /// It was there before: the same key came with the same body.
-    pub replayed: bool,
+    Replay(JobId),
+}
+
+impl Accepted {
+    /// The job's id.
+    pub fn id(&self) -> JobId {
+        match self {
+            Accepted::New(record) => record.id,
+            Accepted::Replay(id) => *id,
+        }
+    }
 }
 
 /// Why there is no job.
@@ -180,24 +190,25 @@ impl Door {
             retry_of: request.retry_of,
             config_revision: self.revision.clone(),
         };
+        let taken = JobRecord::taken(&job);
         let submitted = self.store.submit(job).await;
         if kept_file && !matches!(submitted, Ok(Submitted::New)) {
             self.forget_body(id).await;
         }
-        self.answer(id, &request.task.name, submitted?)
+        self.answer(taken, submitted?)
     }
 
-    fn answer(&self, id: JobId, task: &TaskName, submitted: Submitted) -> Result<Accepted, SubmitError> {
+    fn answer(&self, taken: JobRecord, submitted: Submitted) -> Result<Accepted, SubmitError> {
         match submitted {
             Submitted::New => {
-                self.meters.submitted(task);
-                (self.taken)(id);
-                Ok(Accepted { id, replayed: false })
+                self.meters.submitted(&taken.task);
+                (self.taken)(taken.id);
+                Ok(Accepted::New(Box::new(taken)))
             }
-            Submitted::Replay(id) => Ok(Accepted { id, replayed: true }),
+            Submitted::Replay(id) => Ok(Accepted::Replay(id)),
             Submitted::Conflict(id) => Err(SubmitError::Conflict(id)),
             Submitted::Busy(full) => {
-                Err(SubmitError::Busy { full, retry_after: self.meters.retry_after(task) })
+                Err(SubmitError::Busy { full, retry_after: self.meters.retry_after(&taken.task) })
             }
         }
     }

@@ -18,6 +18,7 @@ use rustix::net::{AddressFamily, getsockname};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::gate::Door;
@@ -142,7 +143,10 @@ async fn serve(
     router: Router,
     background: Background,
 ) {
+    let asked = CancellationToken::new();
+    let begun = asked.clone();
     let service = router.map_request(move |mut request: Request<Incoming>| {
+        begun.cancel();
         request.extensions_mut().insert(door);
         request.map(axum::body::Body::new)
     });
@@ -159,6 +163,7 @@ async fn serve(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = silence(&asked) => return,
         () = background.stopping().cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -166,5 +171,13 @@ async fn serve(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended badly");
+    }
+}
+
+/// Returns when no request has come in time. hyper's own clock starts with the first bytes
+/// that tell HTTP/1.1 from 2; who sends none would stay forever.
+async fn silence(asked: &CancellationToken) {
+    if tokio::time::timeout(HEAD, asked.cancelled()).await.is_ok() {
+        std::future::pending().await
     }
 }

@@ -22,6 +22,7 @@ mod retry;
 mod route;
 mod submit;
 mod tasks;
+mod to_the_end;
 mod view;
 
 use std::collections::BTreeMap;
@@ -110,6 +111,7 @@ pub fn router(context: Context) -> Router {
         .merge(open)
         .fallback(async || Failure::not_found())
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(context.clone(), to_the_end::to_the_end))
         .layer(middleware::from_fn_with_state(context.clone(), gate::guard))
         .layer(middleware::from_fn(body::drain_refused))
         .layer(middleware::map_response(safe_headers))

@@ -46,7 +46,7 @@ pub async fn retry(
         retry_of: Some(id),
     };
     let accepted = context.door.submit(wish).await?;
-    let mut response = (StatusCode::ACCEPTED, Json(context.job(accepted.id).await?)).into_response();
-    describe(&mut response, accepted);
+    let mut response = (StatusCode::ACCEPTED, Json(context.taken(&accepted).await?)).into_response();
+    describe(&mut response, &accepted);
     Ok(response)
 }

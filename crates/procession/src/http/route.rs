@@ -83,8 +83,8 @@ async fn run(
     let wish = submit::read(context, task.clone(), principal, query, &parts.headers, body).await?;
     let accepted = context.door.submit(wish).await?;
     let wait = wait(&route.reply, &parts.headers);
-    let mut response = reply(context, &route.reply, accepted, wait).await?;
-    submit::describe(&mut response, accepted);
+    let mut response = reply(context, &route.reply, &accepted, wait).await?;
+    submit::describe(&mut response, &accepted);
     Ok(response)
 }
 
@@ -93,10 +93,10 @@ fn wait(reply: &Reply, headers: &HeaderMap) -> Option<Duration> {
     reply.wait.or_else(|| prefer_wait(headers).filter(|_| reply.format == ReplyFormat::Job))
 }
 
-async fn reply(context: &Context, reply: &Reply, accepted: Accepted, wait: Option<Duration>) -> Answer {
+async fn reply(context: &Context, reply: &Reply, accepted: &Accepted, wait: Option<Duration>) -> Answer {
     let job = match wait {
-        Some(wait) => context.wait_for_end(accepted.id, wait).await?,
-        None => context.job(accepted.id).await?,
+        Some(wait) => context.wait_for_end(accepted.id(), wait).await?,
+        None => context.taken(accepted).await?,
     };
     let over = job.state.is_final() && wait.is_some();
     let mapped = reply.status.iter().find(|(state, _)| over && *state == job.state);

@@ -37,14 +37,14 @@ pub async fn submit(
     wish.run_at = run_at(&query)?;
     let accepted = context.door.submit(wish).await?;
     let (status, job) = match wait {
-        None => (StatusCode::ACCEPTED, context.job(accepted.id).await?),
+        None => (StatusCode::ACCEPTED, context.taken(&accepted).await?),
         Some(wait) => {
-            let job = context.wait_for_end(accepted.id, wait).await?;
+            let job = context.wait_for_end(accepted.id(), wait).await?;
             (if job.state.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED }, job)
         }
     };
     let mut response = (status, Json(job)).into_response();
-    describe(&mut response, accepted);
+    describe(&mut response, &accepted);
     if let Some(wait) = wait {
         let applied = format!("wait={}", wait.as_secs());
         if let Ok(value) = HeaderValue::try_from(applied) {
@@ -55,13 +55,13 @@ pub async fn submit(
 }
 
 /// Where the job is, on every answer about a new one.
-pub(super) fn describe(response: &mut Response, accepted: Accepted) {
-    let id = accepted.id.to_string();
+pub(super) fn describe(response: &mut Response, accepted: &Accepted) {
+    let id = accepted.id().to_string();
     let headers = response.headers_mut();
-    let location = HeaderValue::try_from(location(accepted.id)).expect("an id is plain ASCII");
+    let location = HeaderValue::try_from(location(accepted.id())).expect("an id is plain ASCII");
     headers.insert(header::LOCATION, location);
     headers.insert("procession-job-id", HeaderValue::try_from(id).expect("an id is plain ASCII"));
-    if accepted.replayed {
+    if let Accepted::Replay(_) = accepted {
         headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use super::problem::{Answer, Failure};
+use crate::submit::Accepted;
 
 impl Context {
     /// The stored job, or 404.
@@ -21,6 +22,14 @@ impl Context {
     /// The job as it stands.
     pub(super) async fn job(&self, job: JobId) -> Answer<Job> {
         Ok(self.show(self.record(job).await?))
+    }
+
+    /// A job that was just taken, without asking the store for what is known.
+    pub(super) async fn taken(&self, accepted: &Accepted) -> Answer<Job> {
+        match accepted {
+            Accepted::New(record) => Ok(Job::of(record.as_ref().clone())),
+            Accepted::Replay(id) => self.job(*id).await,
+        }
     }
 
     /// Adds what is known of a running attempt.

@@ -1,6 +1,7 @@
 //! What the keeper says, in its order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use procession_core::frame::{Started, ToServer};
@@ -10,6 +11,9 @@ use super::Scheduler;
 use super::note::Note;
 use crate::drain::{Drain, Stage};
 
+/// A program that ends sooner never has its start noted apart from its end.
+const SOON_OVER: Duration = Duration::from_millis(250);
+
 impl Scheduler {
     /// Runs until the keeper is gone.
     pub async fn listen(self: Arc<Self>, mut inbox: UnboundedReceiver<ToServer>, drain: Arc<Drain>) {
@@ -17,7 +21,7 @@ impl Scheduler {
             match frame {
                 ToServer::Started(started) => self.note_start(started),
                 ToServer::Output(notice) => self.running.output(notice, Timestamp::now()),
-                ToServer::Exited(record) => self.background.connection(self.clone().attempt_over(record)),
+                ToServer::Exited(record) => self.background.errand(self.clone().attempt_over(record)),
                 ToServer::Shutdown { now: false } => drain.advance(Stage::Draining),
                 ToServer::Shutdown { now: true } => drain.advance(Stage::Ending),
                 ToServer::Hello(_) | ToServer::Attempts { .. } => {
@@ -27,15 +31,22 @@ impl Scheduler {
         }
     }
 
+    /// Whoever reads the job sees the start in `Running`; the store is told only of programs
+    /// that run for a while. A failure loses nothing: the end carries the start time too.
     fn note_start(self: &Arc<Self>, started: Started) {
         self.running.started(&started);
         let Some(note) = Note::from_bytes(&started.cookie) else { return };
         let lease = note.lease(started.key);
         let at = Timestamp::from_microsecond(started.started_us).unwrap_or_else(|_| Timestamp::now());
         let scheduler = self.clone();
-        // Whoever reads the job meanwhile sees the start in `Running`; a failure here loses
-        // nothing, since the end carries the start time too.
-        self.background.connection(async move {
+        self.background.errand(async move {
+            let stopping = scheduler.background.stopping();
+            if stopping.run_until_cancelled(tokio::time::sleep(SOON_OVER)).await.is_none() {
+                return;
+            }
+            if scheduler.running.get(lease.job).is_none_or(|live| live.lease != lease) {
+                return;
+            }
             if let Err(error) = scheduler.store.started(lease, at, started.containment).await {
                 tracing::warn!(job = %lease.job, %error, "a start cannot be noted");
             }

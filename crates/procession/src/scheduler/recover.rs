@@ -88,7 +88,7 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
         }
     }
     for record in owned.over {
-        scheduler.background.connection(scheduler.clone().attempt_over(record));
+        scheduler.background.errand(scheduler.clone().attempt_over(record));
     }
     Ok(())
 }

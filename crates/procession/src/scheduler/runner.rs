@@ -62,7 +62,7 @@ impl Scheduler {
             Err(unready) => {
                 tracing::warn!(job = %lease.job, %unready, "an attempt cannot be started");
                 let scheduler = self.clone();
-                self.background.connection(async move {
+                self.background.errand(async move {
                     scheduler.record_end(unready.finished(lease, &scheduler.revision)).await;
                 });
             }
