@@ -1,0 +1,134 @@
+//! The contract's verbs, each sent to the thread that does it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use procession_core::id::{JobId, TaskName};
+use procession_core::job::{AttemptRecord, Claimed, Finished, JobRecord, Lease, NewJob, StoredPayload};
+use procession_core::outcome::CancelledBy;
+use procession_core::placeholder::RequestValues;
+use procession_core::record::Containment;
+
+use super::readers::Readers;
+use super::record::{self, Extent};
+use super::writer::{Sync, Writer};
+use super::{
+    cancel, claim, delete, expire, finish, list, open, probe, query, release, started, submit, tasks,
+};
+use crate::error::StoreError;
+use crate::store::{Applied, Cancelled, Claim, ClaimedBatch, Deleted, Query, Store, Submitted, TaskCounts};
+
+/// A store in a SQLite file. Dropping it waits for the writes under way and closes the file.
+pub struct SqliteStore {
+    // In this order: the last connection to close tidies the log away.
+    readers: Readers,
+    pub(super) writer: Writer,
+}
+
+impl SqliteStore {
+    /// Opens the store at `path`, or makes an empty one where there is no file.
+    ///
+    /// A file that is empty, cut off, damaged, another program's or a newer version's is
+    /// [`StoreError::Refused`] and left as it is. The caller holds the lock of its folder.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let writer = Writer::start(open::writable(path)?, path)?;
+        Ok(Self { readers: Readers::start(path)?, writer })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn submit(&self, job: NewJob) -> Result<Submitted, StoreError> {
+        self.writer.write(Sync::Full, move |tx| submit::submit(tx, &job)).await
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<ClaimedBatch, StoreError> {
+        self.writer.write(Sync::Full, move |tx| claim::claim(tx, &claim)).await
+    }
+
+    async fn claimed_by(&self, node: &str) -> Result<Vec<(Claimed, [u8; 16])>, StoreError> {
+        let node = node.to_owned();
+        self.readers.read(move |conn| query::claimed_by(conn, &node)).await
+    }
+
+    async fn started(
+        &self,
+        lease: Lease,
+        at: Timestamp,
+        containment: Containment,
+    ) -> Result<Applied, StoreError> {
+        self.writer.write(Sync::Lazy, move |tx| started::started(tx, lease, at, containment)).await
+    }
+
+    async fn finish(&self, finished: Finished) -> Result<Applied, StoreError> {
+        self.writer.write(Sync::Full, move |tx| finish::finish(tx, &finished)).await
+    }
+
+    async fn release(&self, lease: Lease, not_before: Option<Timestamp>) -> Result<Applied, StoreError> {
+        self.writer.write(Sync::Full, move |tx| release::release(tx, lease, not_before)).await
+    }
+
+    async fn cancel(&self, job: JobId, by: CancelledBy, at: Timestamp) -> Result<Cancelled, StoreError> {
+        self.writer.write(Sync::Full, move |tx| cancel::cancel(tx, job, by, at)).await
+    }
+
+    async fn expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
+        self.writer.write(Sync::Full, move |tx| expire::expire(tx, now)).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.readers.read(query::next_due).await
+    }
+
+    async fn put_tasks(&self, tasks: Vec<TaskName>) -> Result<(), StoreError> {
+        self.writer.write(Sync::Full, move |tx| tasks::put_tasks(tx, &tasks)).await
+    }
+
+    async fn pause(&self, task: &TaskName, paused: bool) -> Result<bool, StoreError> {
+        let task = task.clone();
+        self.writer.write(Sync::Full, move |tx| Ok(tx.ledger.pause(&task, paused))).await
+    }
+
+    async fn get(&self, job: JobId) -> Result<Option<JobRecord>, StoreError> {
+        self.readers.read(move |conn| record::job(conn, job, Extent::Whole)).await
+    }
+
+    async fn payload(&self, job: JobId) -> Result<Option<(StoredPayload, RequestValues)>, StoreError> {
+        self.readers.read(move |conn| query::payload(conn, job)).await
+    }
+
+    async fn attempts(&self, job: JobId) -> Result<Vec<AttemptRecord>, StoreError> {
+        self.readers.read(move |conn| record::attempts(conn, job)).await
+    }
+
+    async fn list(&self, query: Query) -> Result<Vec<JobRecord>, StoreError> {
+        self.readers.read(move |conn| list::list(conn, &query)).await
+    }
+
+    async fn ids_ending(&self, suffix: &str, most: usize) -> Result<Vec<JobId>, StoreError> {
+        let suffix = suffix.to_owned();
+        self.readers.read(move |conn| query::ids_ending(conn, &suffix, most)).await
+    }
+
+    async fn position(&self, job: JobId) -> Result<Option<u64>, StoreError> {
+        self.readers.read(move |conn| query::position(conn, job)).await
+    }
+
+    async fn delete(&self, job: JobId) -> Result<Deleted, StoreError> {
+        self.writer.write(Sync::Full, move |tx| delete::delete(tx, job)).await
+    }
+
+    async fn prune(&self, before: Timestamp, most: usize) -> Result<Vec<JobId>, StoreError> {
+        self.writer.write(Sync::Full, move |tx| delete::prune(tx, before, most)).await
+    }
+
+    async fn stats(&self) -> Result<BTreeMap<TaskName, TaskCounts>, StoreError> {
+        self.readers.read(tasks::stats).await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.writer.write(Sync::Full, probe::probe).await
+    }
+}
