@@ -91,7 +91,7 @@ pub struct Setup {
     pub server: ServerCommand,
     /// How trees are to be held together.
     pub containment: ContainmentChoice,
-    /// Names the folder of cgroups, the same for every keeper of a data directory and for no
+    /// Names the folder of cgroups (`procession-<label>`), the same for every keeper of a data directory and for no
     /// other: a keeper ends what it finds there.
     pub label: String,
 }

@@ -91,10 +91,14 @@ impl Tree {
             return None;
         }
         let populated = matches!(self, Tree::Cgroup { slot, .. } if slot.is_populated());
-        if !populated || self.count(leader) == 0 || leave {
+        if !populated || self.count(leader) == 0 {
             return Some(Input::TreeEmpty);
         }
         let Tree::Cgroup { slot, .. } = self else { return None };
+        if leave {
+            slot.leave();
+            return Some(Input::TreeEmpty);
+        }
         slot.kill();
         let source = Source::Attempt(id, Part::Tree);
         let watched = world.events.add_for(slot.events(), source, EventFlags::PRI);

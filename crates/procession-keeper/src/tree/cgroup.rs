@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::event::{Timespec, poll};
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, XattrFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
@@ -27,6 +27,9 @@ const SPARE: usize = 64;
 /// New members found while signalling are signalled too, this many times over: a tree that
 /// forks faster is the business of KILL.
 const SIGNAL_ROUNDS: usize = 8;
+
+/// Marks a cgroup whose processes were left alone on purpose, for later keepers.
+const LEFT: &str = "user.procession.left";
 
 /// How a child gets into its cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,9 +274,19 @@ impl Slot {
         }
     }
 
+    /// What lives in it is to be left alone, by later keepers too (Linux 5.7; before that
+    /// they end it).
+    pub(crate) fn leave(&self) {
+        let _ = rustix::fs::fsetxattr(&self.folder, LEFT, b"1", XattrFlags::empty());
+    }
+
     fn remove(&self) -> bool {
         remove_tree(&self.path)
     }
+}
+
+fn is_left(folder: &Path) -> bool {
+    rustix::fs::getxattr(folder, LEFT, &mut [0u8; 8]).is_ok()
 }
 
 fn collect_members(folder: &Path, members: &mut Vec<Pid>) {
@@ -307,14 +320,18 @@ fn remove_tree(folder: &Path) -> bool {
 }
 
 /// Kills each cgroup in the folder, never the folder itself, and waits a moment for them.
+/// Those that were left alone are removed only if nothing lives in them.
 fn end_leftovers(folder: &Path) {
-    for child in child_folders(folder) {
+    let (left, mut leftover): (Vec<_>, Vec<_>) =
+        child_folders(folder).into_iter().partition(|child| is_left(child));
+    left.iter().for_each(|child| drop(fs::remove_dir(child)));
+    for child in &leftover {
         let _ = fs::write(child.join("cgroup.kill"), "1");
     }
     let moment = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
     for _ in 0..100 {
-        let children = child_folders(folder);
-        if children.iter().filter(|child| !remove_tree(child)).count() == 0 {
+        leftover.retain(|child| !remove_tree(child));
+        if leftover.is_empty() {
             return;
         }
         // Nothing to wait on: several files, none of ours yet.

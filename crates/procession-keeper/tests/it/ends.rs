@@ -11,7 +11,7 @@ use procession_core::record::{Containment, Ending, StopCause};
 use crate::keeper::{Keeper, LEVELS, Server};
 
 /// Runs many at once, a bounded number at a time, and gives each ending with its number.
-fn run_many(
+pub(crate) fn run_many(
     server: &mut Server,
     at_once: usize,
     launches: Vec<procession_core::launch::Launch>,

@@ -50,14 +50,6 @@ fn memory_kb(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// Processor time of a process so far.
-fn busy(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("readable");
-    let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
-    let ticks: u64 = fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
-    Duration::from_millis(ticks * 10)
-}
-
 #[test]
 fn p08_a_body_of_10_mb_that_is_not_read_holds_nobody_up() {
     for level in LEVELS {
@@ -189,12 +181,12 @@ fn p13_closed_outputs_do_not_end_it_nor_keep_us_busy() {
                 && !fs::exists(format!("/proc/{pid}/fd/2")).ok()?)
             .then_some(())
         });
-        let before = busy(keeper.pid());
+        let before = keeper.processor_time();
         assert_eq!(server.list().0.len(), 1, "{level:?}: it runs on");
         let record = server.exited(launch.key);
         assert_eq!(record.ending, Ending::Ended { wait_status: 7 << 8, stopped: None });
         assert!(record.run_us > 290_000, "{}", record.run_us);
-        let spent = busy(keeper.pid()) - before;
+        let spent = keeper.processor_time() - before;
         assert!(spent <= Duration::from_millis(30), "{level:?} {spent:?}");
     }
 }

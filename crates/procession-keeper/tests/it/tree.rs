@@ -194,6 +194,26 @@ fn what_is_to_be_left_is_left_by_those_who_end_by_themselves() {
     }
 }
 
+#[test]
+fn what_is_left_outlives_the_keeper_too() {
+    for level in LEVELS {
+        let (keeper, mut server) = Keeper::start(level);
+        let (mut launch, mark) = marked(&keeper, &["leave-sleeper", "0"]);
+        launch.leave_children = true;
+        server.run(&launch);
+        let left = job_processes(&mark);
+        assert_eq!(left.len(), 1, "{level:?}");
+        server.goodbye(0);
+        let (keeper, mut server) = keeper.successor();
+        still_works(&keeper, &mut server);
+        assert_eq!(job_processes(&mark), left, "{level:?}");
+        for pid in left {
+            kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL).expect("our launch's");
+        }
+        wait_for("its end", || job_processes(&mark).is_empty().then_some(()));
+    }
+}
+
 fn still_works(keeper: &Keeper, server: &mut Server) {
     let record = server.run(&keeper.launch(&["exit", "5"]));
     assert_eq!(record.ending, Ending::Ended { wait_status: 5 << 8, stopped: None });
