@@ -194,6 +194,51 @@ fn what_is_to_be_left_is_left_by_those_who_end_by_themselves() {
     }
 }
 
+/// A cgroup below the one this test lives in; gone with this value.
+struct OuterCgroup(std::path::PathBuf);
+
+impl OuterCgroup {
+    fn make() -> Option<OuterCgroup> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let point = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?.to_owned();
+        let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
+        let path = std::path::Path::new(&point).join(own).join(format!("killed-{}", std::process::id()));
+        std::fs::create_dir(&path).ok()?;
+        Some(OuterCgroup(path))
+    }
+}
+
+impl Drop for OuterCgroup {
+    fn drop(&mut self) {
+        wait_for("an empty cgroup", || std::fs::remove_dir(&self.0).ok());
+    }
+}
+
+#[test]
+fn a_keeper_in_a_cgroup_that_was_once_killed_can_still_run_jobs() {
+    let Some(outer) = OuterCgroup::make() else {
+        eprintln!("skipped: no usable cgroup");
+        return;
+    };
+    std::fs::write(outer.0.join("cgroup.kill"), "1").expect("as root");
+    let procs = std::fs::OpenOptions::new().write(true).open(outer.0.join("cgroup.procs")).expect("as root");
+    let (mut keeper, mut server) = Keeper::start_by(Containment::Cgroup, |command| {
+        let join = move || Ok(rustix::io::write(&procs, b"0").map(drop)?);
+        // SAFETY: one system call, allowed between fork and exec.
+        unsafe { std::os::unix::process::CommandExt::pre_exec(command, join) };
+    });
+    assert_eq!(server.hello.containment, Containment::Cgroup);
+    for _ in 0..20 {
+        let (launch, mark) = marked(&keeper, &["double-fork-at-once", "0"]);
+        let record = server.run(&launch);
+        assert_eq!(record.ending, Ending::Ended { wait_status: 0, stopped: None });
+        assert_eq!(job_processes(&mark), NOBODY);
+    }
+    server.goodbye(0);
+    keeper.wait();
+}
+
 #[test]
 fn what_is_left_outlives_the_keeper_too() {
     for level in LEVELS {
