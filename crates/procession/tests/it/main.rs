@@ -6,4 +6,12 @@
 
 mod harness;
 
+mod body;
+mod connections;
+mod environment;
+mod example;
 mod full_report;
+mod outcome;
+mod payload;
+mod placeholder;
+mod tree;

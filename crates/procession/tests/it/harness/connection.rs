@@ -122,8 +122,12 @@ impl Read for Connection {
             Rest::Length(left) | Rest::Chunked(left) => left.min(buffer.len() as u64) as usize,
             Rest::UntilClose => buffer.len(),
         };
+        if most == 0 {
+            // A buffered reader would wait for bytes even where none are asked for.
+            return Ok(0);
+        }
         let read = self.stream.read(&mut buffer[..most])?;
-        if read == 0 && most > 0 && self.rest != Rest::UntilClose {
+        if read == 0 && self.rest != Rest::UntilClose {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         match &mut self.rest {
