@@ -85,7 +85,7 @@ impl Journal {
             // Records go on in memory; a torn entry must not hide later ones.
             let _ =
                 self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
-            eprintln!("procession keeper: journal not written: {error}");
+            crate::complain(format_args!("journal not written: {error}"));
         }
         self.pending = pending;
         self.pending.clear();

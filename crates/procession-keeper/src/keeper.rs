@@ -187,7 +187,7 @@ impl Keeper {
     }
 
     fn server_never_ran(&mut self, phase: &'static str, errno: rustix::io::Errno) {
-        eprintln!("procession keeper: the server could not be started: {phase}: {errno}");
+        crate::complain(format_args!("the server could not be started: {phase}: {errno}"));
         if !self.server.ever_ready {
             self.done = Some(Err(KeeperError::Server { phase, source: errno.into() }));
         }
@@ -221,7 +221,7 @@ impl Keeper {
             return;
         }
         let pause = self.server.next_pause(was_ready);
-        eprintln!("procession keeper: the server {described}; started again in {} ms", pause.as_millis());
+        crate::complain(format_args!("the server {described}; started again in {} ms", pause.as_millis()));
         self.world.timers.arm(Alarm::StartServer, self.world.now.after(pause));
     }
 

@@ -72,6 +72,7 @@ mod unacknowledged;
 mod world;
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -168,6 +169,12 @@ pub fn boot_id() -> std::io::Result<[u8; 16]> {
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let number = u128::from_str_radix(&digits, 16).map_err(|_| std::io::ErrorKind::InvalidData)?;
     Ok(number.to_be_bytes())
+}
+
+/// A line for people on stderr. A terminal that is gone must not end the keeper, as
+/// `eprintln` would.
+fn complain(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "procession keeper: {what}");
 }
 
 /// Bytes of a launch as a path.

@@ -195,9 +195,9 @@ impl Server {
             match up.decoder.next() {
                 Ok(Some(message)) => messages.push(message),
                 Ok(None) => return Ok(messages),
-                Err(error @ BadFrame::Body) => eprintln!("procession keeper: server: {error}"),
+                Err(error @ BadFrame::Body) => crate::complain(format_args!("server: {error}")),
                 Err(error @ BadFrame::TooLong) => {
-                    eprintln!("procession keeper: server: {error}");
+                    crate::complain(format_args!("server: {error}"));
                     return Err(());
                 }
             }

@@ -127,7 +127,13 @@ impl Cgroups {
                 // A leftover that could not be removed, a tree that was left alone.
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno),
-                Ok(()) => return Slot::open(path, format!("{}/{name}", self.name)),
+                Ok(()) => {
+                    let slot = Slot::open(path.clone(), format!("{}/{name}", self.name));
+                    if slot.is_err() {
+                        let _ = rustix::fs::rmdir(&path);
+                    }
+                    return slot;
+                }
             }
         }
     }
@@ -162,7 +168,18 @@ impl Cgroups {
     /// Removes what can be removed: trees that were left alone keep theirs.
     pub(crate) fn close(&mut self) {
         self.leaving.extend(self.spare.drain(..));
-        self.tend();
+        for _ in 0..20 {
+            self.tend();
+            // The last killed may still be on their way out.
+            if self.leaving.iter().all(|slot| is_left(&slot.path)) {
+                break;
+            }
+            pause();
+        }
+        // Those that a predecessor left alone may have emptied since.
+        for child in child_folders(&self.folder) {
+            let _ = fs::remove_dir(child);
+        }
         let _ = fs::remove_dir(&self.folder);
     }
 }
@@ -324,19 +341,24 @@ fn remove_tree(folder: &Path) -> bool {
 fn end_leftovers(folder: &Path) {
     let (left, mut leftover): (Vec<_>, Vec<_>) =
         child_folders(folder).into_iter().partition(|child| is_left(child));
-    left.iter().for_each(|child| drop(fs::remove_dir(child)));
+    for child in &left {
+        let _ = fs::remove_dir(child);
+    }
     for child in &leftover {
         let _ = fs::write(child.join("cgroup.kill"), "1");
     }
-    let moment = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
     for _ in 0..100 {
         leftover.retain(|child| !remove_tree(child));
         if leftover.is_empty() {
             return;
         }
-        // Nothing to wait on: several files, none of ours yet.
-        let _ = poll(&mut [], Some(&moment));
+        pause();
     }
+}
+
+/// A moment for processes to die, where there is no one file to wait on.
+fn pause() {
+    let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 10_000_000 }));
 }
 
 #[cfg(test)]

@@ -226,6 +226,7 @@ impl Drop for Keeper {
                 std::thread::sleep(Duration::from_millis(20));
             }
             let _ = self.child.wait();
+            assert!(std::thread::panicking() || !self.has_cgroups(), "cgroups were left behind");
         }
     }
 }
