@@ -13,7 +13,9 @@ use procession_core::command::Surroundings;
 use procession_core::frame::{Hello, ToKeeper, VERSION};
 use procession_store::Store;
 use procession_store::sqlite::SqliteStore;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::background::{Background, EXIT_BUG};
 use crate::board::Board;
@@ -142,6 +144,7 @@ fn start_services(
             std::process::exit(EXIT_BUG);
         }
     });
+    background.service("hang-ups", hear_hang_ups(background.stopping().clone()));
     background.service("dispatcher", scheduler.clone().dispatch(drain.clone()));
     let watcher = scheduler.clone();
     background.service("progress", async move {
@@ -225,6 +228,14 @@ fn listen(
         background.service("accept", http::accept(listener, router, places.clone(), background.clone()));
     }
     Ok(())
+}
+
+/// The keeper hands on SIGHUP, which ends a process that does not listen for it.
+async fn hear_hang_ups(stopping: CancellationToken) {
+    let Ok(mut hang_ups) = signal(SignalKind::hangup()) else { return };
+    while stopping.run_until_cancelled(hang_ups.recv()).await.is_some() {
+        tracing::warn!("this version does not read its config again; restart it to do so");
+    }
 }
 
 /// Says where the server is; people and scripts wait for this line.

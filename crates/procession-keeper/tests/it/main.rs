@@ -7,7 +7,6 @@ mod clean;
 mod ends;
 mod keeper;
 mod model;
-mod rate;
 mod server;
 mod slice;
 mod start;

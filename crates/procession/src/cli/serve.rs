@@ -192,6 +192,5 @@ fn group_id(name: &str) -> anyhow::Result<u32> {
 fn label(data: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     let digest = Sha256::digest(data.as_os_str().as_bytes());
-    let text: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("procession-{text}")
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
