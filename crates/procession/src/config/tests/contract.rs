@@ -17,7 +17,8 @@ use serde_json::json;
 
 use super::super::limits::Limits;
 use super::super::server::Server;
-use super::super::{Auth, Config, Listen, LoadOptions, Retention, load};
+use super::super::retention::Retention;
+use super::super::{Auth, Config, Listen, LoadOptions, load};
 use super::Scratch;
 
 /// The Config chapter's example, without what this version does not have.
