@@ -3,8 +3,10 @@
 //! server that looks alive: the keeper starts a new one and no job notices.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,15 +26,7 @@ impl Background {
     /// Work the server cannot do without: ends when [`Background::stopping`] fires, never
     /// by panic.
     pub fn service(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let running = self.services.spawn(work);
-        self.services.spawn(async move {
-            if let Err(error) = running.await
-                && error.is_panic()
-            {
-                tracing::error!(service = name, "a service panicked; the server ends");
-                std::process::exit(EXIT_BUG);
-            }
-        });
+        self.services.spawn(or_exit(name, work));
     }
 
     /// Work for one client, whose panic is its own.
@@ -40,13 +34,14 @@ impl Background {
         self.connections.spawn(work);
     }
 
-    /// Something short that has to be done and that nobody waits for here.
+    /// Something short that must be done, though nobody waits for it here.
     pub fn errand(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.errands.spawn(work);
+        self.errands.spawn(or_exit("errand", work));
     }
 
     /// Blocking file work, off the threads that answer requests.
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place")]
         match tokio::task::spawn_blocking(work).await {
             Ok(value) => value,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -77,5 +72,13 @@ impl Background {
             let [connections, errands, services] = kinds.map(TaskTracker::len);
             tracing::warn!(connections, errands, services, "not all work ended in time");
         }
+    }
+}
+
+/// A panic here would leave bookkeeping half done: a slot held for ever, an end not recorded.
+async fn or_exit(name: &'static str, work: impl Future<Output = ()>) {
+    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+        tracing::error!(name, "a service panicked; the server ends and the keeper starts another");
+        std::process::exit(EXIT_BUG);
     }
 }

@@ -191,8 +191,8 @@ impl<'a> BodyAt<'a> {
             // Only templates need the value; a body this large was checked when it came.
             StoredPayload::File { .. } => {
                 let needed = task.templates().any(|template| template.takes_client_text());
-                let bytes = (needed || task.input.channel == Channel::Env).then(|| self.file.as_ref())??;
-                fs::read(bytes).ok().map(|bytes| Payload::stored(bytes.into()))
+                let file = self.file.as_ref().filter(|_| needed || task.input.channel == Channel::Env)?;
+                fs::read(file).ok().map(|bytes| Payload::stored(bytes.into()))
             }
         }
     }
