@@ -111,7 +111,8 @@ fn f23_more_connections_than_there_is_room_for_are_told_so_at_once() {
 #[test]
 fn a_client_that_hangs_up_while_it_waits_changes_nothing() {
     let server = Server::start(TASKS);
-    let waiting = server.open(&Request::submit("gate", &json!({})).header("Prefer", "wait=30")).expect("sent");
+    let waiting =
+        server.open(&Request::submit("gate", &json!({})).header("Prefer", "wait=30")).expect("sent");
     wait_for("the job runs", BOUND, || server.all_jobs("state=running").len() == 1);
     drop(waiting);
     fs::write(server.path().join("go"), "").expect("written");

@@ -6,12 +6,27 @@
 
 mod harness;
 
+mod admission;
+mod artifacts;
 mod body;
+mod cancel;
 mod connections;
+mod data_dir;
 mod environment;
+mod events;
 mod example;
+mod explain;
 mod full_report;
+mod idempotency;
+mod jobs;
 mod outcome;
+mod output;
 mod payload;
 mod placeholder;
+mod reply;
+mod result;
+mod routes;
+mod site;
+mod stop;
+mod tidy;
 mod tree;

@@ -26,7 +26,9 @@ impl Source {
     /// The lines of code, with their numbers, up to the file's own tests.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let numbered = self.text.lines().enumerate().map(|(n, line)| (n + 1, line));
-        numbered.take_while(|(_, line)| *line != "#[cfg(test)]").filter(|(_, line)| !line.trim_start().starts_with("//"))
+        numbered
+            .take_while(|(_, line)| *line != "#[cfg(test)]")
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 }
 
@@ -78,8 +80,11 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let Some(name) = words.iter().position(|w| *w == "fn").and_then(|n| words.get(n + 1)) else { continue };
-        if line.trim_start().starts_with("//") || line.contains('"') && !line.trim_end().ends_with(['{', '(']) {
+        let Some(name) = words.iter().position(|w| *w == "fn").and_then(|n| words.get(n + 1)) else {
+            continue;
+        };
+        if line.trim_start().starts_with("//") || line.contains('"') && !line.trim_end().ends_with(['{', '('])
+        {
             continue;
         }
         let closes = |l: &&str| l.trim_end() == "}" && indentation(l) == indentation(line);
@@ -97,9 +102,13 @@ fn functions_are_short() {
     for source in sources() {
         for (name, line, length) in functions(&source.text) {
             // A signature without a body runs into its neighbour's brace: it has none to close.
-            let body = source.text.lines().skip(line - 1).take(12).take_while(|l| !l.trim_end().ends_with(';'));
+            let body =
+                source.text.lines().skip(line - 1).take(12).take_while(|l| !l.trim_end().ends_with(';'));
             if length > FUNCTION && body.clone().any(|l| l.trim_end().ends_with('{')) {
-                long.push(format!("{}:{line}: fn {name} has {length} lines, at most {FUNCTION}", source.path));
+                long.push(format!(
+                    "{}:{line}: fn {name} has {length} lines, at most {FUNCTION}",
+                    source.path
+                ));
             }
         }
     }
@@ -108,18 +117,66 @@ fn functions_are_short() {
 
 /// Who may not say what, and why.
 const FORBIDDEN: [(&str, &[&str], &str); 12] = [
-    ("crates/procession-core/src/", &["std::fs", "std::net", "std::process", "std::thread", "SystemTime", "Timestamp::now", "tokio"], "core is pure"),
-    ("crates/procession-core/src/", &["procession_store", "procession_keeper", "unsafe "], "core is the lowest layer"),
-    ("crates/procession-store/src/", &["procession_keeper", "unsafe "], "store and keeper do not know each other"),
-    ("crates/procession-keeper/src/", &["procession_store", "tokio", "serde_json", "rusqlite"], "the keeper has no runtime, no JSON, no database"),
-    ("crates/procession/src/", &["rusqlite", "unsafe ", "SELECT "], "SQL is the store's, unsafe code the keeper's"),
-    ("crates/procession/src/http/", &["crate::cli", "crate::keeper", "crate::maintenance", "procession_keeper"], "http asks door, store, running table and scheduler only"),
-    ("crates/procession/src/scheduler/", &["crate::http", "crate::cli"], "the scheduler does not know who asks"),
-    ("crates/procession/src/maintenance/", &["crate::http", "crate::cli"], "background services do not know who asks"),
-    ("crates/procession/src/keeper/", &["crate::http", "crate::cli", "crate::scheduler"], "the link carries frames and knows nothing of them"),
-    ("crates/procession/src/config/", &["crate::http", "crate::cli", "crate::scheduler", "tokio"], "the config is read, then only data"),
-    ("crates/procession/src/cli/", &["crate::scheduler", "crate::http", "procession_store"], "the command line speaks HTTP"),
-    ("crates/procession/src/submit.rs", &["crate::http", "crate::cli", "axum"], "one door for all who submit"),
+    (
+        "crates/procession-core/src/",
+        &["std::fs", "std::net", "std::process", "std::thread", "SystemTime", "Timestamp::now", "tokio"],
+        "core is pure",
+    ),
+    (
+        "crates/procession-core/src/",
+        &["procession_store", "procession_keeper", "unsafe "],
+        "core is the lowest layer",
+    ),
+    (
+        "crates/procession-store/src/",
+        &["procession_keeper", "unsafe "],
+        "store and keeper do not know each other",
+    ),
+    (
+        "crates/procession-keeper/src/",
+        &["procession_store", "tokio", "serde_json", "rusqlite"],
+        "the keeper has no runtime, no JSON, no database",
+    ),
+    (
+        "crates/procession/src/",
+        &["rusqlite", "unsafe ", "SELECT "],
+        "SQL is the store's, unsafe code the keeper's",
+    ),
+    (
+        "crates/procession/src/http/",
+        &["crate::cli", "crate::keeper", "crate::maintenance", "procession_keeper"],
+        "http asks door, store, running table and scheduler only",
+    ),
+    (
+        "crates/procession/src/scheduler/",
+        &["crate::http", "crate::cli"],
+        "the scheduler does not know who asks",
+    ),
+    (
+        "crates/procession/src/maintenance/",
+        &["crate::http", "crate::cli"],
+        "background services do not know who asks",
+    ),
+    (
+        "crates/procession/src/keeper/",
+        &["crate::http", "crate::cli", "crate::scheduler"],
+        "the link carries frames and knows nothing of them",
+    ),
+    (
+        "crates/procession/src/config/",
+        &["crate::http", "crate::cli", "crate::scheduler", "tokio"],
+        "the config is read, then only data",
+    ),
+    (
+        "crates/procession/src/cli/",
+        &["crate::scheduler", "crate::http", "procession_store"],
+        "the command line speaks HTTP",
+    ),
+    (
+        "crates/procession/src/submit.rs",
+        &["crate::http", "crate::cli", "axum"],
+        "one door for all who submit",
+    ),
 ];
 
 #[test]
@@ -145,7 +202,8 @@ fn concurrent_work_starts_in_one_file() {
         if source.path.ends_with("/background.rs") {
             continue;
         }
-        for (line, code) in source.code().filter(|(_, code)| spawning.iter().any(|call| code.contains(call))) {
+        for (line, code) in source.code().filter(|(_, code)| spawning.iter().any(|call| code.contains(call)))
+        {
             elsewhere.push(format!("{}:{line}: {}", source.path, code.trim()));
         }
     }
@@ -154,13 +212,16 @@ fn concurrent_work_starts_in_one_file() {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    let silent = |source: &Source| (!source.text.starts_with("//!")).then(|| format!("{}: no module doc", source.path));
+    let silent = |source: &Source| {
+        (!source.text.starts_with("//!")).then(|| format!("{}: no module doc", source.path))
+    };
     none(sources().iter().filter_map(silent).collect());
 }
 
 #[test]
 fn no_file_has_a_name_that_says_nothing() {
-    let empty: BTreeSet<&str> = ["utils", "util", "helpers", "helper", "common", "manager", "imp", "misc"].into();
+    let empty: BTreeSet<&str> =
+        ["utils", "util", "helpers", "helper", "common", "manager", "imp", "misc"].into();
     let bad = |source: &Source| {
         let mut parts = source.path.trim_end_matches(".rs").split('/');
         parts.find(|part| empty.contains(part)).map(|part| format!("{}: `{part}`", source.path))
@@ -170,7 +231,8 @@ fn no_file_has_a_name_that_says_nothing() {
 
 #[test]
 fn nothing_is_left_for_later() {
-    let marks = [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["to", "do!("], ["unimple", "mented!("], ["#[ig", "nore"]];
+    let marks =
+        [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["to", "do!("], ["unimple", "mented!("], ["#[ig", "nore"]];
     let marks: Vec<String> = marks.iter().map(|parts| parts.concat()).collect();
     let mut left = Vec::new();
     for source in sources() {
@@ -213,7 +275,12 @@ fn every_fault_named_in_the_docs_has_its_tests() {
         if tests.is_empty() {
             missing.push(format!("no test: {row}"));
         }
-        missing.extend(tests.iter().filter(|test| !all.contains(&format!("fn {test}("))).map(|test| format!("`{test}` does not exist")));
+        missing.extend(
+            tests
+                .iter()
+                .filter(|test| !all.contains(&format!("fn {test}(")))
+                .map(|test| format!("`{test}` does not exist")),
+        );
     }
     assert!(rows > 20, "the table was not found");
     none(missing);
