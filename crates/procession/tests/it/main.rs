@@ -10,6 +10,7 @@ mod admission;
 mod artifacts;
 mod body;
 mod cancel;
+mod cli;
 mod connections;
 mod data_dir;
 mod environment;
