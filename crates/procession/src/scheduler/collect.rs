@@ -1,9 +1,12 @@
 //! What a finished program left in its scratch folder: result, artifacts, last progress.
-//! The files are a stranger's: only regular ones with a single name count, links are never
-//! followed.
+//! All of it is a stranger's: the folder is walked by descriptors, links are never followed,
+//! only regular files with a single name count, and nothing is removed here.
 
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -13,7 +16,8 @@ use procession_core::limits::INLINE_RESULT;
 use procession_core::outcome::Outcome;
 use procession_core::record::{OutputPlace, StreamRecord};
 use procession_core::task::{ResultRule, ResultSource};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, renameat, statat};
+use rustix::io::Errno;
 use serde_json::Value;
 
 use super::scratch::Scratch;
@@ -23,6 +27,9 @@ const MAX_RESULT: u64 = 64 << 20;
 
 /// The most artifacts listed of one attempt.
 const MAX_ARTIFACTS: usize = 10_000;
+
+/// Folders in folders of artifacts.
+const MAX_DEPTH: usize = 32;
 
 /// How much of a progress file's end is read.
 const PROGRESS_TAIL: u64 = 64 * 1024;
@@ -52,15 +59,26 @@ pub(super) fn collect(
     stdout: &StreamRecord,
     to: &Destination<'_>,
 ) -> io::Result<Collected> {
-    let mut collected = Collected { progress: last_progress(&scratch.progress()), ..Collected::default() };
-    let found = match rule.source {
-        ResultSource::File => open_regular(&scratch.result())?,
-        ResultSource::Stdout => match stdout.place {
-            OutputPlace::File => open_regular(to.stdout)?,
-            OutputPlace::Inline => {
-                collected.result = inline(stdout.tail.clone());
-                None
-            }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let left = match openat(CWD, &scratch.path, flags, Mode::empty()) {
+        Ok(left) => Some(left),
+        // The program removed its folder, or put something else in its place: it left nothing.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let mut collected = Collected {
+        progress: left.as_ref().and_then(|left| progress_in(left.as_fd(), "progress")),
+        ..Collected::default()
+    };
+    let found = match (rule.source, stdout.place) {
+        (ResultSource::Stdout, OutputPlace::File) => open_regular(CWD, to.stdout)?,
+        (ResultSource::Stdout, OutputPlace::Inline) => {
+            collected.result = inline(stdout.tail.clone());
+            None
+        }
+        (ResultSource::File, _) => match &left {
+            Some(left) => open_regular(left.as_fd(), "result")?,
+            None => None,
         },
     };
     if let Some((file, len)) = found {
@@ -72,7 +90,9 @@ pub(super) fn collect(
             Err(error) => return Err(error),
         }
     }
-    collected.artifacts = keep_artifacts(scratch, to)?;
+    if let Some(left) = &left {
+        collected.artifacts = keep_artifacts(left.as_fd(), to)?;
+    }
     if collected.bad_result.is_none() {
         collected.bad_result = complaint(rule, &collected.result, to);
     }
@@ -134,42 +154,62 @@ fn is_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
 }
 
-fn keep_artifacts(scratch: &Scratch, to: &Destination<'_>) -> io::Result<Vec<Artifact>> {
+/// Moves the artifacts folder, if it holds a file worth keeping, and lists those. What else
+/// is in it is never listed, and what is not listed is never opened.
+fn keep_artifacts(left: BorrowedFd<'_>, to: &Destination<'_>) -> io::Result<Vec<Artifact>> {
+    let Some(folder) = open_folder(left, c"artifacts")? else { return Ok(Vec::new()) };
     let mut artifacts = Vec::new();
-    sift(&scratch.artifacts(), "", &mut artifacts)?;
+    list(&folder, "", 0, &mut artifacts)?;
     if !artifacts.is_empty() {
         fs::create_dir_all(to.folder)?;
-        fs::rename(scratch.artifacts(), to.folder.join("artifacts"))?;
+        renameat(left, "artifacts", CWD, to.folder.join("artifacts"))?;
     }
     artifacts.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(artifacts)
 }
 
-/// Lists regular files with one name; removes everything else, so that what is served
-/// later cannot lead out of the folder.
-fn sift(folder: &Path, prefix: &str, found: &mut Vec<Artifact>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
+/// Regular files with a single name, below `folder`; no link is followed.
+fn list(folder: &OwnedFd, prefix: &str, depth: usize, found: &mut Vec<Artifact>) -> io::Result<()> {
+    let mut buffer = vec![MaybeUninit::uninit(); 8192];
+    let mut entries = RawDir::new(folder, &mut buffer);
+    while let Some(entry) = entries.next() {
         let entry = entry?;
-        let meta = entry.path().symlink_metadata()?;
-        let name = entry.file_name().into_string().ok().filter(|_| found.len() < MAX_ARTIFACTS);
-        match name {
-            Some(name) if meta.is_dir() => sift(&entry.path(), &format!("{prefix}{name}/"), found)?,
-            Some(name) if meta.is_file() && meta.nlink() == 1 => {
-                found.push(Artifact { name: format!("{prefix}{name}"), size: meta.len() });
+        let (raw, Ok(name)) = (entry.file_name(), entry.file_name().to_str()) else { continue };
+        if matches!(name, "." | "..") || found.len() >= MAX_ARTIFACTS {
+            continue;
+        }
+        let Ok(meta) = statat(folder, raw, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        match FileType::from_raw_mode(meta.st_mode) {
+            FileType::RegularFile if meta.st_nlink == 1 => {
+                found.push(Artifact { name: format!("{prefix}{name}"), size: meta.st_size as u64 });
             }
-            _ if meta.is_dir() => fs::remove_dir_all(entry.path())?,
-            _ => fs::remove_file(entry.path())?,
+            FileType::Directory if depth < MAX_DEPTH => {
+                if let Some(inner) = open_folder(folder.as_fd(), raw)? {
+                    list(&inner, &format!("{prefix}{name}/"), depth + 1, found)?;
+                }
+            }
+            _ => {}
         }
     }
     Ok(())
 }
 
+/// `None` where something else has the name.
+fn open_folder(above: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(above, name, flags, Mode::empty()) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The file and its size; `None` where there is none, or something else has its name.
-fn open_regular(path: &Path) -> io::Result<Option<(File, u64)>> {
+fn open_regular(above: BorrowedFd<'_>, path: impl rustix::path::Arg) -> io::Result<Option<(File, u64)>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+    let file = match openat(above, path, flags, Mode::empty()) {
         Ok(fd) => File::from(fd),
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => return Ok(None),
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ACCESS) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let meta = file.metadata()?;
@@ -178,8 +218,12 @@ fn open_regular(path: &Path) -> io::Result<Option<(File, u64)>> {
 
 /// What a progress file says last.
 pub(super) fn last_progress(path: &Path) -> Option<Progress> {
+    progress_in(CWD, path)
+}
+
+fn progress_in(above: BorrowedFd<'_>, path: impl rustix::path::Arg) -> Option<Progress> {
     use std::io::{Seek, SeekFrom};
-    let (mut file, len) = open_regular(path).ok()??;
+    let (mut file, len) = open_regular(above, path).ok()??;
     file.seek(SeekFrom::Start(len.saturating_sub(PROGRESS_TAIL))).ok()?;
     let mut tail = Vec::new();
     file.take(PROGRESS_TAIL).read_to_end(&mut tail).ok()?;
@@ -255,7 +299,23 @@ mod tests {
         let collected = run(&attempt, &rule(ResultSource::File, None), &StreamRecord::default());
         assert_eq!(collected.artifacts, [Artifact { name: "sub/report.html".into(), size: 2 }]);
         assert_eq!(collected.result, ResultSummary::None);
-        let kept = attempt.root.path().join("kept/artifacts");
-        assert!(!kept.join("passwd").exists() && !kept.join("etc").exists() && !kept.join("hard").exists());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_folder_leads_nowhere() {
+        let outside = tempfile::tempdir().expect("a folder");
+        fs::write(outside.path().join("theirs"), "x").expect("written");
+        std::os::unix::fs::symlink("/nowhere", outside.path().join("link")).expect("linked");
+        let attempt = attempt();
+        fs::remove_dir(attempt.scratch.artifacts()).expect("removed");
+        std::os::unix::fs::symlink(outside.path(), attempt.scratch.artifacts()).expect("linked");
+        let collected = run(&attempt, &rule(ResultSource::File, None), &StreamRecord::default());
+        assert_eq!(collected.artifacts, []);
+        assert!(outside.path().join("link").symlink_metadata().is_ok(), "what it led to is untouched");
+
+        fs::remove_dir_all(&attempt.scratch.path).expect("removed");
+        std::os::unix::fs::symlink(outside.path(), &attempt.scratch.path).expect("linked");
+        let collected = run(&attempt, &rule(ResultSource::File, None), &StreamRecord::default());
+        assert_eq!(collected, Collected::default());
     }
 }

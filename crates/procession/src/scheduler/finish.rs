@@ -17,6 +17,7 @@ use procession_store::{Applied, StoreError};
 use super::Scheduler;
 use super::collect::{Collected, Destination, collect, judge};
 use super::note::Note;
+use super::scratch::Left;
 use crate::data::Stream;
 
 /// Between tries to record an end while the store fails.
@@ -45,10 +46,11 @@ impl Scheduler {
             return;
         };
         let lease = note.lease(key);
+        let left = self.scratch.left_in(note.scratch);
         let recorded = match next(&record, note.deferred, key.fence.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             Next::Defer(wait) => self.defer(lease, wait).await,
             Next::Finish(outcome) => {
-                let collected = self.collect(&note, &record).await;
+                let collected = self.collect(&note, &record, left).await;
                 let outcome = judge(outcome, &note.result, &collected);
                 self.store_end(finished(lease, outcome, &note, record, collected)).await
             }
@@ -59,7 +61,7 @@ impl Scheduler {
         }
         self.meters.finished(&note.task);
         self.keeper.send(&ToKeeper::Ack { key });
-        self.return_scratch(&note);
+        self.return_scratch(&note, left);
         self.leave(lease);
     }
 
@@ -109,13 +111,12 @@ impl Scheduler {
         self.wake.notify_one();
     }
 
-    async fn collect(self: &Arc<Self>, note: &Note, record: &ExitRecord) -> Collected {
-        let scratch = self.scratch.folder(note.scratch);
-        let untouched = matches!(record.ending, Ending::NotStarted { .. })
-            || scratch.is_untouched().unwrap_or(false) && note.result.source == ResultSource::File;
-        if untouched {
+    async fn collect(self: &Arc<Self>, note: &Note, record: &ExitRecord, left: Left) -> Collected {
+        let nothing = left == Left::Nothing && note.result.source == ResultSource::File;
+        if nothing || matches!(record.ending, Ending::NotStarted { .. }) {
             return Collected::default();
         }
+        let scratch = self.scratch.named(note.scratch);
         let (data, job, attempt) = (self.data.clone(), record.key.job, note.attempt.0);
         let (rule, stdout) = (note.result.clone(), record.stdout.clone());
         let work = move || -> io::Result<Collected> {
@@ -130,13 +131,12 @@ impl Scheduler {
         })
     }
 
-    fn return_scratch(&self, note: &Note) {
+    fn return_scratch(&self, note: &Note, left: Left) {
         if note.leave_children {
-            return;
+            return self.scratch.abandon(note.scratch);
         }
-        let scratch = self.scratch.folder(note.scratch);
-        if let Err(error) = self.scratch.give_back(&scratch) {
-            tracing::warn!(%error, folder = %scratch.path.display(), "a scratch folder stays behind");
+        if let Err(error) = self.scratch.give_back(note.scratch, left) {
+            tracing::warn!(%error, number = note.scratch, "a scratch folder stays behind");
         }
     }
 }

@@ -108,7 +108,7 @@ fn judge(runs: bool, over: bool, same_boot: bool, new_keeper: bool) -> Verdict {
 fn adopt(scheduler: &Scheduler, claimed: &Claimed, started: &Started) {
     let Some(note) = Note::from_bytes(&started.cookie) else { return };
     let timeout = note.timeout_ms.map(std::time::Duration::from_millis);
-    scheduler.progress.watch(&scheduler.scratch.folder(note.scratch));
+    scheduler.progress.watch(&scheduler.scratch.named(note.scratch));
     scheduler.running.insert(Live::new(claimed.lease, note.scratch, note.output_limit, timeout));
     scheduler.running.launched(claimed.lease.key());
     scheduler.running.started(started);

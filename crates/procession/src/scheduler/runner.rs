@@ -79,7 +79,9 @@ impl Scheduler {
             }
             Err(unready) => {
                 // What was put into it (a secret, a body) goes with it.
-                if let Err(error) = self.scratch.give_back(&scratch) {
+                if let Err(error) =
+                    self.scratch.give_back(scratch.number, self.scratch.left_in(scratch.number))
+                {
                     tracing::warn!(%error, folder = %scratch.path.display(), "a scratch folder stays behind");
                 }
                 Err(unready)

@@ -2,14 +2,20 @@
 //! folder for each costs more than running a tiny program, so an attempt borrows one; one
 //! that comes back empty is lent again, any other is removed with what is in it.
 //!
-//! The caller gives a folder back only when the whole tree of its attempt is dead.
+//! A job may do what it likes with its folder, also put another in its place: folders are
+//! known by descriptors, and what a path leads to now is never trusted. The caller gives a
+//! folder back only when the whole tree of its attempt is dead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, SeekFrom, Stat, fstat, openat, seek, statat};
 
 /// The folders of this server.
 #[derive(Debug)]
@@ -20,17 +26,36 @@ pub struct ScratchPool {
 
 #[derive(Debug, Default)]
 struct PoolState {
-    free: Vec<u32>,
+    free: Vec<Arc<Folder>>,
+    lent: HashMap<u32, Arc<Folder>>,
     next: u32,
 }
 
-/// A borrowed folder.
+/// A folder this server made: both descriptors are of what it made, whatever stands at the
+/// paths later.
+#[derive(Debug)]
+struct Folder {
+    scratch: Scratch,
+    inside: OwnedFd,
+    artifacts: OwnedFd,
+}
+
+/// A borrowed folder, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scratch {
     /// Its number in the pool.
     pub number: u32,
     /// Absolute path.
     pub path: PathBuf,
+}
+
+/// How a folder came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// As it was lent.
+    Nothing,
+    /// With something in it, or not as it was, or not known.
+    Something,
 }
 
 impl Scratch {
@@ -58,20 +83,6 @@ impl Scratch {
     pub fn secrets(&self) -> PathBuf {
         self.path.join("secrets")
     }
-
-    /// Whether it is as it was lent: nothing in it but an empty artifacts folder.
-    pub fn is_untouched(&self) -> io::Result<bool> {
-        for entry in fs::read_dir(&self.path)? {
-            if entry?.file_name() != "artifacts" {
-                return Ok(false);
-            }
-        }
-        match fs::read_dir(self.artifacts()) {
-            Ok(mut entries) => Ok(entries.next().is_none()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 impl ScratchPool {
@@ -81,79 +92,181 @@ impl ScratchPool {
             let entry = entry?;
             let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
             if !number.is_some_and(|number| in_use.contains(&number)) {
-                fs::remove_dir_all(entry.path())?;
+                remove(&entry.path())?;
             }
         }
         let next = in_use.last().map_or(0, |last| last + 1);
-        Ok(Self { root: root.to_owned(), state: Mutex::new(PoolState { free: Vec::new(), next }) })
+        Ok(Self { root: root.to_owned(), state: Mutex::new(PoolState { next, ..PoolState::default() }) })
     }
 
     /// An empty folder, and whether it was made just now.
     pub fn borrow(&self) -> io::Result<(Scratch, bool)> {
-        let (number, fresh) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            match state.free.pop() {
-                Some(number) => (number, false),
-                None => {
-                    state.next += 1;
-                    (state.next - 1, true)
-                }
+        let mut state = self.lock();
+        let (folder, fresh) = match state.free.pop() {
+            Some(folder) => (folder, false),
+            None => {
+                let number = state.next;
+                state.next += 1;
+                (Arc::new(Folder::make(self.named(number))?), true)
             }
         };
-        let scratch = self.folder(number);
-        if fresh {
-            let mut builder = DirBuilder::new();
-            builder.mode(0o700).create(&scratch.path)?;
-            builder.create(scratch.artifacts())?;
-        }
+        let scratch = folder.scratch.clone();
+        state.lent.insert(scratch.number, folder);
         Ok((scratch, fresh))
     }
 
-    /// The folder with this number, borrowed before a restart.
-    pub fn folder(&self, number: u32) -> Scratch {
+    /// The folder with this number.
+    pub fn named(&self, number: u32) -> Scratch {
         Scratch { number, path: self.root.join(number.to_string()) }
     }
 
-    /// Takes a folder back: lends it again if it is untouched, else removes it. Its number
-    /// is not used again, so nothing late can write into another attempt's folder.
-    pub fn give_back(&self, scratch: &Scratch) -> io::Result<()> {
-        if scratch.is_untouched()? {
-            self.state.lock().unwrap_or_else(PoisonError::into_inner).free.push(scratch.number);
-            return Ok(());
+    /// What an attempt left in its folder. Of one lent by a server before nothing is known.
+    pub fn left_in(&self, number: u32) -> Left {
+        let folder = self.lock().lent.get(&number).cloned();
+        match folder.map(|folder| folder.is_untouched()) {
+            Some(Ok(true)) => Left::Nothing,
+            _ => Left::Something,
         }
-        fs::remove_dir_all(&scratch.path)
+    }
+
+    /// Takes a folder back: lends it again if nothing was left in it, else removes it. Its
+    /// number is not used again, so nothing late can write into another attempt's folder.
+    pub fn give_back(&self, number: u32, left: Left) -> io::Result<()> {
+        let folder = self.lock().lent.remove(&number);
+        match (folder, left) {
+            (Some(folder), Left::Nothing) => {
+                self.lock().free.push(folder);
+                Ok(())
+            }
+            _ => remove(&self.named(number).path),
+        }
+    }
+
+    /// Forgets a folder without touching it: what the attempt left running may still use it.
+    pub fn abandon(&self, number: u32) {
+        self.lock().lent.remove(&number);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Folder {
+    fn make(scratch: Scratch) -> io::Result<Self> {
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).create(&scratch.path)?;
+        builder.create(scratch.artifacts())?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let inside = openat(CWD, &scratch.path, flags, Mode::empty())?;
+        let artifacts = openat(&inside, "artifacts", flags, Mode::empty())?;
+        Ok(Self { scratch, inside, artifacts })
+    }
+
+    fn is_untouched(&self) -> io::Result<bool> {
+        let in_place =
+            same(&statat(CWD, &self.scratch.path, AtFlags::SYMLINK_NOFOLLOW)?, &fstat(&self.inside)?)
+                && same(
+                    &statat(&self.inside, "artifacts", AtFlags::SYMLINK_NOFOLLOW)?,
+                    &fstat(&self.artifacts)?,
+                );
+        Ok(in_place && holds_only(&self.inside, &["artifacts"])? && holds_only(&self.artifacts, &[])?)
+    }
+}
+
+/// The same folder, with the permissions it was made with.
+fn same(now: &Stat, made: &Stat) -> bool {
+    (now.st_dev, now.st_ino) == (made.st_dev, made.st_ino) && now.st_mode & 0o7777 == 0o700
+}
+
+fn holds_only(folder: &OwnedFd, known: &[&str]) -> io::Result<bool> {
+    seek(folder, SeekFrom::Start(0))?;
+    let mut buffer = [MaybeUninit::uninit(); 1024];
+    let mut entries = RawDir::new(folder, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." && !known.iter().any(|known| known.as_bytes() == name) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Removes whatever stands there, without following links.
+fn remove(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
-    #[test]
-    fn a_folder_is_lent_again_only_when_nothing_was_left_in_it() {
+    fn pool() -> (tempfile::TempDir, ScratchPool) {
         let root = tempfile::tempdir().expect("a folder");
         let pool = ScratchPool::open(root.path(), &BTreeSet::new()).expect("a pool");
-        let (first, fresh) = pool.borrow().expect("a folder");
-        assert!(fresh && first.is_untouched().expect("readable"));
-        pool.give_back(&first).expect("given back");
-        assert_eq!(pool.borrow().expect("a folder"), (first.clone(), false));
+        (root, pool)
+    }
 
-        fs::write(first.artifacts().join("report"), "x").expect("written");
-        pool.give_back(&first).expect("removed");
-        assert!(!first.path.exists());
-        let (second, fresh) = pool.borrow().expect("a folder");
-        assert!(fresh && second.number != first.number);
+    /// Borrows, lets a job do something, gives back; whether the folder is lent again.
+    fn after(job: impl FnOnce(&Scratch)) -> bool {
+        let (_root, pool) = pool();
+        let (first, fresh) = pool.borrow().expect("a folder");
+        assert!(fresh);
+        job(&first);
+        pool.give_back(first.number, pool.left_in(first.number)).expect("given back");
+        let (second, _) = pool.borrow().expect("a folder");
+        let again = second.number == first.number;
+        assert!(again || first.path.symlink_metadata().is_err(), "neither lent again nor gone");
+        again
+    }
+
+    #[test]
+    fn a_folder_is_lent_again_only_as_it_was() {
+        let outside = tempfile::tempdir().expect("a folder");
+        assert!(after(|_| {}));
+        assert!(!after(|scratch| fs::write(scratch.artifacts().join("report"), "x").expect("written")));
+        assert!(!after(|scratch| fs::write(scratch.result(), "x").expect("written")));
+        assert!(!after(|scratch| fs::remove_dir(scratch.artifacts()).expect("removed")));
+        assert!(!after(|scratch| {
+            fs::set_permissions(&scratch.path, fs::Permissions::from_mode(0o777)).expect("changed");
+        }));
+        assert!(!after(|scratch| {
+            fs::remove_dir_all(&scratch.path).expect("removed");
+            fs::create_dir_all(scratch.artifacts()).expect("made anew");
+        }));
+        assert!(!after(|scratch| {
+            fs::remove_dir(scratch.artifacts()).expect("removed");
+            symlink(outside.path(), scratch.artifacts()).expect("linked");
+        }));
+        fs::create_dir(outside.path().join("artifacts")).expect("made");
+        assert!(!after(|scratch| {
+            fs::remove_dir_all(&scratch.path).expect("removed");
+            symlink(outside.path(), &scratch.path).expect("linked");
+        }));
+        assert!(outside.path().join("artifacts").exists(), "what a link led to is untouched");
     }
 
     #[test]
     fn a_new_server_clears_what_nobody_uses() {
         let root = tempfile::tempdir().expect("a folder");
+        let outside = tempfile::tempdir().expect("a folder");
+        fs::write(outside.path().join("keep"), "x").expect("written");
         for number in ["0", "3", "7", "junk"] {
             fs::create_dir(root.path().join(number)).expect("made");
         }
+        fs::write(root.path().join("file"), "x").expect("written");
+        symlink(outside.path(), root.path().join("9")).expect("linked");
         let pool = ScratchPool::open(root.path(), &[3].into()).expect("a pool");
-        let left: Vec<_> = fs::read_dir(root.path()).expect("readable").flatten().collect();
-        assert_eq!(left.len(), 1);
+        assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 1);
+        assert!(outside.path().join("keep").exists());
         assert_eq!(pool.borrow().expect("a folder").0.number, 4);
+        assert_eq!(pool.left_in(3), Left::Something, "lent by a server before");
     }
 }

@@ -16,8 +16,8 @@ use procession_core::validate::Schema;
 use serde_json::json;
 
 use super::super::limits::Limits;
-use super::super::server::Server;
 use super::super::retention::Retention;
+use super::super::server::Server;
 use super::super::{Auth, Config, Listen, LoadOptions, load};
 use super::Scratch;
 
