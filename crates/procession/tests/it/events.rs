@@ -132,6 +132,22 @@ fn an_unreadable_last_event_id_begins_anew() {
 }
 
 #[test]
+fn every_jobs_states_can_be_watched_at_once() {
+    let server = Server::start(TASKS);
+    let mut stream = Events::open(&server, "/v1/events", None);
+    let ids: Vec<String> = (0..3).map(|_| server.submit("quick", Value::Null)).collect();
+    let mut over = Vec::new();
+    while over.len() < ids.len() {
+        let event = stream.next().expect("more");
+        if event.name == "state" && event.data["state"] == "succeeded" {
+            over.push(event.data["id"].as_str().expect("an id").to_owned());
+        }
+    }
+    over.sort();
+    assert_eq!(over, ids, "each is over once");
+}
+
+#[test]
 fn events_of_no_job_are_404() {
     let server = Server::start(TASKS);
     let unknown = Request::get("/v1/jobs/01970000-0000-7000-8000-000000000000/events");

@@ -53,8 +53,8 @@ fn filters_by_task_state_and_label() {
     let count = |query: &str| server.all_jobs(query).len();
     assert_eq!((count("task=a"), count("task=fails"), count("task=nobody")), (3, 1, 0));
     assert_eq!((count("state=succeeded"), count("state=failed"), count("state=failed,succeeded")), (3, 1, 4));
-    assert_eq!(ids(&server.all_jobs("state=running")), [running.clone()]);
-    assert_eq!(ids(&server.all_jobs("state=queued")), [queued.clone()]);
+    assert_eq!(ids(&server.all_jobs("state=running")), [running.as_str()]);
+    assert_eq!(ids(&server.all_jobs("state=queued")), [queued.as_str()]);
     assert_eq!((count("label.n=1"), count("label.kind=a"), count("label.kind=a&label.n=2")), (1, 3, 1));
     assert_eq!((count("label.n=7"), count("label.x=1"), count("label.n=1&label.kind=b")), (0, 0, 0));
     assert_eq!(

@@ -12,6 +12,7 @@ mod body;
 mod cancel;
 mod cli;
 mod connections;
+mod crash;
 mod data_dir;
 mod environment;
 mod events;

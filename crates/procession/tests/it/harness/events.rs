@@ -22,7 +22,13 @@ impl Events {
     /// The events of a job, after `last` where given.
     #[track_caller]
     pub fn of(client: &Client, job: &str, last: Option<&str>) -> Self {
-        let request = Request::get(format!("/v1/jobs/{job}/events"));
+        Self::open(client, &format!("/v1/jobs/{job}/events"), last)
+    }
+
+    /// The events at this target.
+    #[track_caller]
+    pub fn open(client: &Client, target: &str, last: Option<&str>) -> Self {
+        let request = Request::get(target);
         let request = match last {
             Some(last) => request.header("Last-Event-ID", last),
             None => request,

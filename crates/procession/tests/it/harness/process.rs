@@ -42,6 +42,11 @@ impl Drop for Process {
     }
 }
 
+/// Ends a process by SIGKILL, as a crash would.
+pub fn kill(process: u32) {
+    kill_process(pid(process), Signal::KILL).expect("it runs");
+}
+
 /// A process id as rustix has it.
 pub fn pid(id: u32) -> Pid {
     Pid::from_raw(id as i32).expect("a process id is not 0")
@@ -63,7 +68,8 @@ pub fn processes_with(text: &str) -> Vec<u32> {
     ids.filter(|&id| is_alive(id) && environment_holds(id, text)).collect()
 }
 
-fn is_alive(process: u32) -> bool {
+/// Whether it runs: a zombie does not.
+pub fn is_alive(process: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
 }

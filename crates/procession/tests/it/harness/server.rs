@@ -117,6 +117,15 @@ impl Server {
         wait_for_some("the server ends", BOUND, || self.child.try_wait().expect("a child of ours"))
     }
 
+    /// Ends keeper and server by SIGKILL, and waits until both are gone.
+    pub fn crash(&mut self) {
+        let server = self.server_pid();
+        process::kill(self.child.id());
+        process::kill(server);
+        self.ended();
+        wait_for("the server is gone", BOUND, || !process::is_alive(server));
+    }
+
     /// Stops it as its service manager would, and waits.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
