@@ -30,8 +30,10 @@ pub fn next(record: &ExitRecord, deferred: u32, salt: u64) -> Next {
     }
 }
 
+/// Only in the steps that are the keeper's: later ones fail by what the task asks for, and
+/// would again.
 fn is_pressure(phase: Phase, errno: i32) -> bool {
-    matches!(phase, Phase::Prepare | Phase::Fork) && PRESSURE.contains(&errno)
+    matches!(phase, Phase::Prepare | Phase::Cgroup | Phase::Fork) && PRESSURE.contains(&errno)
 }
 
 /// Between half of and all of `100 ms * 2^deferred`, at most 5 s.
@@ -53,7 +55,10 @@ mod tests {
     #[test]
     fn p03_pressure_consumes_nothing_and_backs_off() {
         for errno in PRESSURE {
-            assert!(matches!(next(&not_started(Phase::Fork, errno), 0, 7), Next::Defer(_)), "{errno}");
+            for phase in [Phase::Prepare, Phase::Cgroup, Phase::Fork] {
+                let next = next(&not_started(phase, errno), 0, 7);
+                assert!(matches!(next, Next::Defer(_)), "{phase:?} {errno}");
+            }
         }
         for deferred in 0..40 {
             for salt in [0, 1, 49, u64::MAX] {
@@ -65,7 +70,13 @@ mod tests {
 
     #[test]
     fn the_jobs_own_fault_is_final() {
-        for (phase, errno) in [(Phase::Exec, 2), (Phase::Exec, 12), (Phase::Directory, 2), (Phase::Fork, 1)] {
+        for (phase, errno) in [
+            (Phase::Exec, 2),
+            (Phase::Exec, 12),
+            (Phase::Directory, 2),
+            (Phase::Fork, 1),
+            (Phase::Cgroup, 13),
+        ] {
             assert!(matches!(next(&not_started(phase, errno), 0, 0), Next::Finish(_)), "{phase:?} {errno}");
         }
     }

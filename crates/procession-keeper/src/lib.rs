@@ -32,9 +32,9 @@
 //!    as EXITED too, so the same record may come twice: commit under the fence, ACK each.
 //!    An attempt in neither list was never started, and never will be by an old message.
 //! 4. SPAWN is answered by STARTED, then EXITED, or by EXITED alone (`Ending::NotStarted`, or
-//!    one that ended before its exec was seen). `NotStarted{phase: Fork | Prepare, errno:
-//!    EAGAIN | ENOMEM | EMFILE | ENFILE}` is want of resources: nothing ran, requeue and
-//!    admit less. A SPAWN whose key runs or is not acknowledged is ignored.
+//!    one that ended before its exec was seen). `NotStarted{phase: Prepare | Cgroup | Fork,
+//!    errno: EAGAIN | ENOMEM | EMFILE | ENFILE}` is want of resources: nothing ran, requeue
+//!    and admit less. A SPAWN whose key runs or is not acknowledged is ignored.
 //! 5. STOP: TERM and CONT to every process of the tree, KILL after `grace`; with `now` KILL
 //!    at once. No answer but EXITED. The first cause stays in the record (a STOP after the
 //!    deadline is still a deadline); an exit that came before the stop has none.

@@ -9,6 +9,7 @@ use procession_core::frame::ToKeeper;
 use procession_core::launch::{Credentials, ResourceLimit, Stdin};
 use procession_core::outcome::CancelledBy;
 use procession_core::record::{Containment, Ending, ExitRecord, Phase};
+use procession_core::retry;
 use rustix::process::{Resource, Rlimit, getuid, prlimit};
 
 use crate::keeper::{Keeper, LEVELS, bytes};
@@ -146,6 +147,50 @@ fn p04_without_descriptors_it_ran_if_and_only_if_it_is_told() {
             }
         }
         assert!(ran > 3 && refused > 3, "{level:?} {ran} {refused}");
+    }
+}
+
+#[test]
+fn p04_many_at_once_without_descriptors_are_deferred_and_none_is_failed() {
+    const JOBS: usize = 60;
+    for level in LEVELS {
+        let (keeper, mut server) = Keeper::start(level);
+        let open = fs::read_dir(format!("/proc/{}/fd", keeper.pid())).expect("readable").count() as u64;
+        let (mut ran, mut phases) = (0, vec![]);
+        // Each limit strikes at another step of the one launch that no longer fits.
+        for most in open + 20..open + 40 {
+            limit_files(&keeper, most);
+            let launches: Vec<_> = (0..JOBS).map(|_| keeper.launch(&["exit", "0"])).collect();
+            let all: Vec<_> =
+                launches.iter().map(|launch| ToKeeper::Spawn(Box::new(launch.clone()))).collect();
+            server.say_all(&all);
+            for launch in &launches {
+                let record = server.exited(launch.key);
+                server.say(&ToKeeper::Ack { key: launch.key });
+                match &record.ending {
+                    Ending::NotStarted { phase, .. } => {
+                        let next = retry::next(&record, 0, 7);
+                        assert!(
+                            matches!(next, retry::Next::Defer(_)),
+                            "{level:?} {most}: {:?}",
+                            record.ending
+                        );
+                        phases.push(*phase);
+                    }
+                    other => {
+                        assert_eq!(*other, exit(0), "{level:?} {most}");
+                        ran += 1;
+                    }
+                }
+            }
+            server.forget_starts();
+        }
+        assert!(ran >= 40 && phases.len() >= 100, "{level:?} {ran} {}", phases.len());
+        assert_eq!(
+            phases.contains(&Phase::Cgroup),
+            server.hello.containment == Containment::Cgroup,
+            "{level:?}"
+        );
     }
 }
 
