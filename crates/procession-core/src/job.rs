@@ -146,6 +146,28 @@ pub struct Finished {
     pub config_revision: String,
 }
 
+impl Finished {
+    /// The end of an attempt of which nothing was seen but that it ended: it was lost, or its
+    /// program never ran.
+    pub fn unseen(lease: Lease, outcome: Outcome, at: Timestamp, config_revision: &str) -> Self {
+        Self {
+            lease,
+            outcome,
+            started_at: None,
+            finished_at: at,
+            run_ms: None,
+            usage: None,
+            output: OutputSummary::default(),
+            result: ResultSummary::None,
+            artifacts: Vec::new(),
+            progress: None,
+            containment: None,
+            leaked: 0,
+            config_revision: config_revision.to_owned(),
+        }
+    }
+}
+
 /// Both streams at their end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutputSummary {

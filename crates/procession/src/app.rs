@@ -27,7 +27,8 @@ use crate::http::{self, Gate, Listener};
 use crate::keeper::{Greeting, KeeperLink, greet};
 use crate::maintenance;
 use crate::meters::Meters;
-use crate::scheduler::{Owned, ProgressWatch, Running, Scheduler, ScratchPool, recover};
+use crate::scheduler::{Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, recover};
+use crate::say;
 use crate::space::Space;
 use crate::submit::Door;
 
@@ -73,7 +74,7 @@ async fn serve(config: Config, greeting: Greeting) -> anyhow::Result<u8> {
             tracing::error!(%error, "the keeper cannot be reached");
         }
     });
-    let owned = Owned::ask(&keeper, &mut inbox).await;
+    let owned = Owned::ask(&keeper, &mut inbox).await?;
 
     let drain = Arc::new(Drain::default());
     let scheduler = scheduler(&config, &data, &hello, store, keeper, &background, &owned)?;
@@ -116,6 +117,7 @@ fn scheduler(
         boot_id: hello.boot_id,
         slots: usize::try_from(config.limits.max_running).unwrap_or(usize::MAX),
         wake: Notify::new(),
+        pressure: Pressure::default(),
         space: Arc::new(Space::default()),
         meters: Arc::new(Meters::default()),
         background: background.clone(),
@@ -243,9 +245,9 @@ fn announce(hello: &Hello) {
     for name in &hello.listeners {
         let name = String::from_utf8_lossy(name);
         if name.starts_with("unix:") {
-            eprintln!("listening on {name}");
+            say::line(&format!("listening on {name}"));
         } else {
-            eprintln!("listening on http://{name}");
+            say::line(&format!("listening on http://{name}"));
         }
     }
 }
@@ -254,9 +256,11 @@ fn announce(hello: &Hello) {
 /// second signal, and ends what is left.
 async fn wait_for_the_end(scheduler: &Arc<Scheduler>, drain: &Drain, config: &Config) {
     drain.reached(Stage::Draining).await;
+    // A claim under way is launched first: what the store says runs must reach the keeper.
+    drain.no_more_launches().await;
     let running = scheduler.running.len();
     if running > 0 {
-        eprintln!("stopping: waiting for {running} running jobs; once more ends them");
+        say::line(&format!("stopping: waiting for {running} running jobs; once more ends them"));
     }
     tokio::select! {
         () = scheduler.running.none_left() => return,
@@ -264,5 +268,9 @@ async fn wait_for_the_end(scheduler: &Arc<Scheduler>, drain: &Drain, config: &Co
         () = tokio::time::sleep(config.server.stop_timeout) => drain.advance(Stage::Ending),
     }
     scheduler.stop_all(false);
-    scheduler.running.none_left().await;
+    let longest = config.tasks.values().map(|task| task.grace).max().unwrap_or_default();
+    if tokio::time::timeout(longest + LAST_WORDS, scheduler.running.none_left()).await.is_err() {
+        // Their ends wait in the keeper's journal for the next server.
+        tracing::error!(running = scheduler.running.len(), "some ends could not be recorded");
+    }
 }

@@ -13,6 +13,9 @@ use tokio_util::task::TaskTracker;
 /// Exit status after a bug (sysexits' `EX_SOFTWARE`).
 pub const EXIT_BUG: i32 = 70;
 
+/// Exit status after a disk that did not keep what it was given (sysexits' `EX_IOERR`).
+pub const EXIT_DISK: i32 = 74;
+
 /// A handle to all concurrent work; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Background {
@@ -37,6 +40,22 @@ impl Background {
     /// Something short that must be done, though nobody waits for it here.
     pub fn errand(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.errands.spawn(or_exit("errand", work));
+    }
+
+    /// Runs to its end although the caller may go away: a client that hangs up must not leave
+    /// something half done.
+    pub async fn to_completion<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        match self.errands.spawn(work).await {
+            Ok(value) => value,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Ends the process because nothing it says could be believed any more; the keeper starts
+    /// another, which reads what really reached the disk.
+    pub fn give_up(&self, error: &dyn std::error::Error) -> ! {
+        tracing::error!(error = %error, "the server ends");
+        std::process::exit(EXIT_DISK);
     }
 
     /// Blocking file work, off the threads that answer requests.

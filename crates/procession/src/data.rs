@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use procession_core::id::JobId;
 
+use crate::removal::remove;
+
 /// The folder named by `[server] data_dir`.
 #[derive(Clone, Debug)]
 pub struct DataDir {
@@ -129,17 +131,17 @@ impl DataDir {
     /// Removes bodies that were still arriving when a server ended.
     pub fn clear_incoming(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.incoming())? {
-            fs::remove_file(entry?.path())?;
+            let path = entry?.path();
+            if let Err(error) = remove(&path) {
+                tracing::warn!(%error, path = %path.display(), "a half-arrived body stays behind");
+            }
         }
         Ok(())
     }
 
     /// Removes all a job left; nothing to remove is fine.
     pub fn remove_job(&self, job: JobId) -> io::Result<()> {
-        match fs::remove_dir_all(self.job(job)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove(&self.job(job))
     }
 }
 

@@ -16,18 +16,21 @@ pub enum Stage {
 
 /// Shared by all; only moves forward.
 #[derive(Debug)]
-pub struct Drain(watch::Sender<Stage>);
+pub struct Drain {
+    stage: watch::Sender<Stage>,
+    launches_over: watch::Sender<bool>,
+}
 
 impl Default for Drain {
     fn default() -> Self {
-        Self(watch::Sender::new(Stage::Serving))
+        Self { stage: watch::Sender::new(Stage::Serving), launches_over: watch::Sender::new(false) }
     }
 }
 
 impl Drain {
     /// Moves to `stage`, unless further already.
     pub fn advance(&self, stage: Stage) {
-        self.0.send_if_modified(|now| {
+        self.stage.send_if_modified(|now| {
             let forward = stage > *now;
             if forward {
                 *now = stage;
@@ -38,7 +41,7 @@ impl Drain {
 
     /// Where it is.
     pub fn stage(&self) -> Stage {
-        *self.0.borrow()
+        *self.stage.borrow()
     }
 
     /// Whether nothing new is taken.
@@ -48,8 +51,18 @@ impl Drain {
 
     /// Returns once `stage` is reached.
     pub async fn reached(&self, stage: Stage) {
-        let mut news = self.0.subscribe();
+        let mut news = self.stage.subscribe();
         // The sender is `self`, which outlives the wait.
         let _ = news.wait_for(|now| *now >= stage).await;
+    }
+
+    /// The dispatcher has launched all it claimed, and claims no more.
+    pub fn launches_are_over(&self) {
+        self.launches_over.send_replace(true);
+    }
+
+    /// Returns once that is so.
+    pub async fn no_more_launches(&self) {
+        let _ = self.launches_over.subscribe().wait_for(|over| *over).await;
     }
 }

@@ -13,11 +13,14 @@ mod keeper;
 mod maintenance;
 mod meters;
 mod random;
+mod removal;
+mod say;
 mod scheduler;
 mod space;
 mod submit;
 mod tail;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use cli::{Cli, Command};
@@ -36,12 +39,18 @@ fn main() -> ExitCode {
 fn serve(global: &cli::Global) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PROCESSION_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .log_internal_errors(false)
+        .init();
     let config = global.config.as_deref().unwrap_or(std::path::Path::new("procession.toml"));
     match app::run(config) {
         Ok(status) => status.into(),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say::line(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -55,28 +55,24 @@ fn sizes(jobs: &Path) -> io::Result<Vec<(JobId, u64)>> {
     for entry in fs::read_dir(jobs)? {
         let entry = entry?;
         if let Some(job) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-            sizes.push((job, size_of(&entry.path())?));
+            sizes.push((job, size_of(&entry.path(), 0)));
         }
     }
     Ok(sizes)
 }
 
-/// A folder that goes away meanwhile counts nothing.
-fn size_of(folder: &Path) -> io::Result<u64> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        entries => entries?,
+/// Folders in folders whose files are counted.
+const DEPTH: usize = 64;
+
+/// What cannot be read, or goes away meanwhile, counts nothing.
+fn size_of(folder: &Path, depth: usize) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() && depth < DEPTH => size_of(&entry.path(), depth + 1),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
     };
-    let mut total = 0;
-    for entry in entries {
-        let path = entry?.path();
-        total += match path.symlink_metadata() {
-            Ok(meta) if meta.is_dir() => size_of(&path)?,
-            Ok(meta) => meta.len(),
-            Err(_) => 0,
-        };
-    }
-    Ok(total)
+    entries.flatten().map(size).sum()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use procession_store::StoreError;
 
 use crate::scheduler::Scheduler;
 
@@ -18,6 +19,8 @@ pub async fn expire(scheduler: Arc<Scheduler>) {
         loop {
             let expired = match scheduler.store.expire(Timestamp::now()).await {
                 Ok(expired) => expired,
+                // Nothing is acknowledged any more, so nothing is gained by going on.
+                Err(error @ StoreError::Disk(_)) => scheduler.background.give_up(&error),
                 Err(error) => {
                     tracing::error!(%error, "waiting jobs cannot be expired");
                     break;

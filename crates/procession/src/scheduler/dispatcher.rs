@@ -40,7 +40,15 @@ impl Scheduler {
                 () = tokio::time::sleep(pause) => {}
                 () = drain.reached(Stage::Draining) => {}
             }
+            // Others would meet the same want of processes or descriptors.
+            while let Some(wait) = self.pressure.left() {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = drain.reached(Stage::Draining) => break,
+                }
+            }
         }
+        drain.launches_are_over();
     }
 
     async fn claim_and_launch(self: &Arc<Self>) -> Result<Claimed, StoreError> {

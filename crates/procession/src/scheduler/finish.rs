@@ -19,6 +19,7 @@ use super::collect::{Collected, Destination, collect, judge};
 use super::note::Note;
 use super::scratch::Left;
 use crate::data::Stream;
+use crate::removal::remove;
 
 /// Between tries to record an end while the store fails.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -47,11 +48,13 @@ impl Scheduler {
         };
         let lease = note.lease(key);
         let left = self.scratch.left_in(note.scratch);
+        let record_leaked = record.leaked;
         let recorded = match next(&record, note.deferred, key.fence.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             Next::Defer(wait) => self.defer(lease, wait).await,
             Next::Finish(outcome) => {
                 let collected = self.collect(&note, &record, left).await;
                 let outcome = judge(outcome, &note.result, &collected);
+                self.meters.finished(&note.task);
                 self.store_end(finished(lease, outcome, &note, record, collected)).await
             }
         };
@@ -59,9 +62,13 @@ impl Scheduler {
             // The keeper keeps its record, the folder its files: the next server goes on.
             return;
         }
-        self.meters.finished(&note.task);
         self.keeper.send(&ToKeeper::Ack { key });
-        self.return_scratch(&note, left);
+        // What an attempt left running may still use its folder.
+        if note.leave_children && record_leaked > 0 {
+            self.scratch.abandon(note.scratch);
+        } else {
+            self.give_back(note.scratch, left);
+        }
         self.leave(lease);
     }
 
@@ -69,6 +76,13 @@ impl Scheduler {
     pub(super) async fn record_end(&self, finished: Finished) {
         let lease = finished.lease;
         if self.store_end(finished).await == Recorded::Yes {
+            self.leave(lease);
+        }
+    }
+
+    /// Puts off an attempt that provably never began, and frees the slot.
+    pub(super) async fn put_off(&self, lease: Lease, wait: Duration) {
+        if self.defer(lease, wait).await == Recorded::Yes {
             self.leave(lease);
         }
     }
@@ -84,7 +98,8 @@ impl Scheduler {
 
     async fn defer(&self, lease: Lease, wait: Duration) -> Recorded {
         let at = Timestamp::now() + wait;
-        tracing::warn!(job = %lease.job, ?wait, "no process to be had; the job waits");
+        tracing::warn!(job = %lease.job, ?wait, "nothing to start it with; the job waits");
+        self.pressure.felt();
         Recorded::of(self.until_stored(|| self.store.release(lease, Some(at))).await)
     }
 
@@ -97,6 +112,7 @@ impl Scheduler {
         loop {
             match write().await {
                 Ok(done) => return Some(done),
+                Err(error @ StoreError::Disk(_)) => self.background.give_up(&error),
                 Err(error) => tracing::error!(%error, "an attempt's end cannot be recorded yet"),
             }
             tokio::select! {
@@ -125,19 +141,21 @@ impl Scheduler {
             collect(&scratch, &rule, &stdout, &Destination { folder: &folder, stdout: &stdout_file })
         };
         self.background.blocking(work).await.unwrap_or_else(|error| {
-            tracing::error!(job = %job, %error, "what the job left cannot be kept");
-            let message = format!("what the job left cannot be kept: {error}");
-            Collected { bad_result: Some(message), ..Collected::default() }
+            tracing::error!(job = %job, %error, "the job's result cannot be kept");
+            Collected { bad_result: Some(format!("it cannot be kept: {error}")), ..Collected::default() }
         })
     }
 
-    fn return_scratch(&self, note: &Note, left: Left) {
-        if note.leave_children {
-            return self.scratch.abandon(note.scratch);
-        }
-        if let Err(error) = self.scratch.give_back(note.scratch, left) {
-            tracing::warn!(%error, number = note.scratch, "a scratch folder stays behind");
-        }
+    /// Lends a scratch folder again, or removes it without holding anybody up.
+    pub(super) fn give_back(&self, number: u32, left: Left) {
+        let Some(path) = self.scratch.give_back(number, left) else { return };
+        let background = self.background.clone();
+        self.background.errand(async move {
+            let folder = path.clone();
+            if let Err(error) = background.blocking(move || remove(&path)).await {
+                tracing::warn!(%error, folder = %folder.display(), "a scratch folder stays behind");
+            }
+        });
     }
 }
 

@@ -8,6 +8,8 @@ mod dispatcher;
 mod finish;
 mod inbox;
 mod note;
+mod files;
+mod pressure;
 mod progress;
 mod recover;
 mod runner;
@@ -30,6 +32,7 @@ use crate::keeper::KeeperLink;
 use crate::meters::Meters;
 use crate::space::Space;
 
+pub use pressure::Pressure;
 pub use progress::ProgressWatch;
 pub use recover::{Owned, recover};
 pub use running::Running;
@@ -65,6 +68,8 @@ pub struct Scheduler {
     pub slots: usize,
     /// Something was submitted, finished, resumed: look for work.
     pub wake: Notify,
+    /// Whether the machine had something to start with, lately.
+    pub pressure: Pressure,
     /// Whether the disk has room.
     pub space: Arc<Space>,
     /// Rates.

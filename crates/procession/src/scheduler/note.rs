@@ -4,6 +4,7 @@
 
 use procession_core::id::{AttemptKey, AttemptNumber, ClaimId, TaskName};
 use procession_core::job::Lease;
+use procession_core::launch::OutputMode;
 use procession_core::task::{ResultRule, Task};
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,11 @@ pub struct Note {
     pub revision: String,
 }
 
+/// Bytes kept of each stream: straight to a file, nothing is ever dropped.
+pub fn kept_of(task: &Task) -> u64 {
+    if task.output.mode == OutputMode::File { u64::MAX } else { task.output.limit }
+}
+
 impl Note {
     /// The note of an attempt that is about to start.
     pub fn new(task: &Task, lease: &Lease, scratch: u32, deferred: u32, revision: &str) -> Self {
@@ -43,7 +49,7 @@ impl Note {
             claim: ((claim >> 64) as u64, claim as u64),
             scratch,
             result: task.result.clone(),
-            output_limit: task.output.limit,
+            output_limit: kept_of(task),
             leave_children: task.leave_children,
             timeout_ms: task.timeout.map(|limit| limit.as_millis() as u64),
             deferred,

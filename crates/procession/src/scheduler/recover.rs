@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use procession_core::frame::{Hello, Started, ToKeeper, ToServer};
 use procession_core::id::AttemptKey;
-use procession_core::job::{Claimed, Finished, OutputSummary, ResultSummary};
+use procession_core::job::{Claimed, Finished};
 use procession_core::outcome::{CancelledBy, LostReason, Outcome};
 use procession_core::record::ExitRecord;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -25,7 +25,14 @@ pub struct Owned {
 
 impl Owned {
     /// Asks the keeper, which has nothing else to say before it is answered.
-    pub async fn ask(keeper: &crate::keeper::KeeperLink, inbox: &mut UnboundedReceiver<ToServer>) -> Self {
+    ///
+    /// # Errors
+    /// The keeper is gone before it has said all: to take the rest for never started could
+    /// run a job twice.
+    pub async fn ask(
+        keeper: &crate::keeper::KeeperLink,
+        inbox: &mut UnboundedReceiver<ToServer>,
+    ) -> anyhow::Result<Self> {
         keeper.send(&ToKeeper::List);
         let mut owned = Self::default();
         while let Some(frame) = inbox.recv().await {
@@ -34,14 +41,14 @@ impl Owned {
                     owned.running.extend(running.into_iter().map(|started| (started.key, started)));
                     owned.over.extend(over);
                     if !more {
-                        break;
+                        return Ok(owned);
                     }
                 }
                 // An attempt that ends while it is being asked about stands in the answer too.
                 other => tracing::debug!(?other, "said before the answer"),
             }
         }
-        owned
+        anyhow::bail!("the keeper went away before it said what it owns")
     }
 
     /// Scratch folders that must not be cleared.
@@ -67,6 +74,7 @@ enum Verdict {
 /// Brings `scheduler` and the store in line with the keeper.
 pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) -> anyhow::Result<()> {
     let over: BTreeSet<AttemptKey> = owned.over.iter().map(|record| record.key).collect();
+    let mut unrecorded = BTreeSet::new();
     for (claimed, boot_id) in scheduler.store.claimed_by(&scheduler.node).await? {
         let key = claimed.lease.key();
         let verdict = judge(
@@ -77,18 +85,26 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
         );
         match verdict {
             Verdict::Adopt => adopt(scheduler, &claimed, &owned.running[&key]),
-            Verdict::Record => {}
+            Verdict::Record => {
+                unrecorded.insert(key);
+            }
             Verdict::NeverSeen => {
                 scheduler.store.release(claimed.lease, None).await?;
             }
             Verdict::Lost(reason) => {
                 tracing::warn!(job = %claimed.lease.job, ?reason, "an attempt is lost");
-                scheduler.record_end(lost(&claimed, reason, &scheduler.revision)).await;
+                let outcome = Outcome::Lost { reason };
+                scheduler.record_end(Finished::unseen(claimed.lease, outcome, Timestamp::now(), &scheduler.revision)).await;
             }
         }
     }
     for record in owned.over {
-        scheduler.background.errand(scheduler.clone().attempt_over(record));
+        if unrecorded.contains(&record.key) {
+            scheduler.background.errand(scheduler.clone().attempt_over(record));
+        } else {
+            // Recorded before, only not acknowledged: its folder may be another attempt's by now.
+            scheduler.keeper.send(&ToKeeper::Ack { key: record.key });
+        }
     }
     Ok(())
 }
@@ -109,29 +125,12 @@ fn adopt(scheduler: &Scheduler, claimed: &Claimed, started: &Started) {
     let Some(note) = Note::from_bytes(&started.cookie) else { return };
     let timeout = note.timeout_ms.map(std::time::Duration::from_millis);
     scheduler.progress.watch(&scheduler.scratch.named(note.scratch));
-    scheduler.running.insert(Live::new(claimed.lease, note.scratch, note.output_limit, timeout));
+    scheduler.running.insert(Live::new(claimed.lease, note.output_limit, timeout));
+    scheduler.running.lent(claimed.lease.key(), note.scratch);
     scheduler.running.launched(claimed.lease.key());
     scheduler.running.started(started);
     if claimed.cancel_requested {
         scheduler.stop_attempt(claimed.lease, Stop { by: CancelledBy::Client, now: false });
-    }
-}
-
-fn lost(claimed: &Claimed, reason: LostReason, revision: &str) -> Finished {
-    Finished {
-        lease: claimed.lease,
-        outcome: Outcome::Lost { reason },
-        started_at: None,
-        finished_at: Timestamp::now(),
-        run_ms: None,
-        usage: None,
-        output: OutputSummary::default(),
-        result: ResultSummary::None,
-        artifacts: Vec::new(),
-        progress: None,
-        containment: None,
-        leaked: 0,
-        config_revision: revision.to_owned(),
     }
 }
 

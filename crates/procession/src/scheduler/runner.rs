@@ -1,43 +1,48 @@
 //! Makes a claimed job ready to run: program found, arguments filled, folder lent, files
-//! in place. What goes wrong here is how the attempt ended (`spawn_failed`), never a lost
-//! job.
+//! in place. What goes wrong here is how the attempt ended (`spawn_failed`), or, where the
+//! machine was short of something, a wait; never a lost job.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use procession_core::command::{Command, assemble};
 use procession_core::frame::ToKeeper;
-use procession_core::job::{Claimed, Finished, Lease, OutputSummary, ResultSummary, StoredPayload};
-use procession_core::launch::{Launch, OutputPlan, Stdin};
+use procession_core::job::{Claimed, Finished};
+use procession_core::launch::{Launch, OutputPlan};
 use procession_core::outcome::{Outcome, errno_name};
-use procession_core::payload::Payload;
 use procession_core::placeholder::{FillError, JobFact, JobFacts, Values};
-use procession_core::task::{Body, Channel, Task};
+use procession_core::task::Task;
+use rustix::io::Errno;
 use serde_json::Value;
 
 use super::Scheduler;
-use super::note::Note;
+use super::files::{BodyAt, copy_secrets, is_slow};
+use super::note::{Note, kept_of};
 use super::running::Live;
 use super::scratch::Scratch;
 use crate::data::Stream;
 
+/// How long a job waits whose attempt could not be made ready for want of something.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// The machine's want, not the job's fault.
+const WANT: [Errno; 6] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::NOSPC, Errno::DQUOT];
+
 /// Why an attempt could not be made ready.
 #[derive(Debug, thiserror::Error)]
 enum Unready {
-    /// The task left the config between submission and claim.
-    #[error("the task is not in the config any more")]
-    NoTask,
-    /// The program of the command.
-    #[error("{0}: {1}")]
-    Program(String, io::Error),
+    /// The program of the command is nowhere.
+    #[error("{0}: no such program in the server's PATH")]
+    Program(String),
     /// The config changed since submission, and the request lacks what it asks for now.
     #[error("the command cannot be filled: {0}")]
     Arguments(FillError),
@@ -47,13 +52,31 @@ enum Unready {
 }
 
 impl Scheduler {
-    /// Takes the slot and hands the attempt to the keeper; on failure ends it.
+    /// Takes the slot and hands the attempt to the keeper; on failure ends it. Returns before
+    /// that where large files or secrets have to be read first.
     pub(super) fn launch(self: &Arc<Self>, claimed: Claimed) {
-        let lease = claimed.lease;
-        match self.prepare(&claimed) {
-            Ok((launch, live)) => {
-                let key = lease.key();
-                self.running.insert(live);
+        let Some(task) = self.tasks.get(&claimed.task).cloned() else {
+            // Only tasks of the config are claimed.
+            return tracing::error!(task = %claimed.task, "a job of an unknown task was claimed");
+        };
+        self.running.insert(Live::new(claimed.lease, kept_of(&task), task.timeout));
+        if !is_slow(&task, &claimed) {
+            return self.hand_over(&claimed, self.prepare(&task, &claimed));
+        }
+        let scheduler = self.clone();
+        self.background.errand(async move {
+            let preparer = scheduler.clone();
+            let prepare = move || (preparer.prepare(&task, &claimed), claimed);
+            let (prepared, claimed) = scheduler.background.blocking(prepare).await;
+            scheduler.hand_over(&claimed, prepared);
+        });
+    }
+
+    fn hand_over(self: &Arc<Self>, claimed: &Claimed, prepared: Result<(Launch, Scratch), Unready>) {
+        let (lease, key) = (claimed.lease, claimed.lease.key());
+        match prepared {
+            Ok((launch, scratch)) => {
+                self.running.lent(key, scratch.number);
                 self.keeper.send(&ToKeeper::Spawn(Box::new(launch)));
                 if let Some(stop) = self.running.launched(key) {
                     self.keeper.send(&ToKeeper::Stop { key, by: stop.by, now: stop.now });
@@ -63,38 +86,31 @@ impl Scheduler {
                 tracing::warn!(job = %lease.job, %unready, "an attempt cannot be started");
                 let scheduler = self.clone();
                 self.background.errand(async move {
-                    scheduler.record_end(unready.finished(lease, &scheduler.revision)).await;
+                    match unready.end() {
+                        End::Wait => scheduler.put_off(lease, WAIT).await,
+                        End::Failed(outcome) => {
+                            let now = Timestamp::now();
+                            scheduler.record_end(Finished::unseen(lease, outcome, now, &scheduler.revision)).await;
+                        }
+                    }
                 });
             }
         }
     }
 
-    fn prepare(&self, claimed: &Claimed) -> Result<(Launch, Live), Unready> {
-        let task = self.tasks.get(&claimed.task).ok_or(Unready::NoTask)?;
-        let scratch = self.lend()?;
-        match self.fill(task, claimed, &scratch) {
-            Ok(launch) => {
-                let lease = claimed.lease;
-                Ok((launch, Live::new(lease, scratch.number, task.output.limit, task.timeout)))
-            }
-            Err(unready) => {
-                // What was put into it (a secret, a body) goes with it.
-                if let Err(error) =
-                    self.scratch.give_back(scratch.number, self.scratch.left_in(scratch.number))
-                {
-                    tracing::warn!(%error, folder = %scratch.path.display(), "a scratch folder stays behind");
-                }
-                Err(unready)
-            }
-        }
-    }
-
-    fn lend(&self) -> Result<Scratch, Unready> {
+    fn prepare(&self, task: &Task, claimed: &Claimed) -> Result<(Launch, Scratch), Unready> {
         let (scratch, fresh) = self.scratch.borrow().map_err(|e| Unready::Files("scratch folder", e))?;
         if fresh {
             self.progress.watch(&scratch);
         }
-        Ok(scratch)
+        match self.fill(task, claimed, &scratch) {
+            Ok(launch) => Ok((launch, scratch)),
+            Err(unready) => {
+                // What was put into it (a secret, a body) goes with it.
+                self.give_back(scratch.number, self.scratch.left_in(scratch.number));
+                Err(unready)
+            }
+        }
     }
 
     fn fill(&self, task: &Task, claimed: &Claimed, scratch: &Scratch) -> Result<Launch, Unready> {
@@ -140,16 +156,12 @@ impl Scheduler {
             return Ok(task.directory.join(name));
         }
         let path = self.surroundings.environment.get("PATH").map_or("/usr/bin:/bin", String::as_str);
-        find_in(path, name).ok_or_else(|| Unready::Program(name.into(), io::Error::from_raw_os_error(ENOENT)))
+        find_in(path, name).ok_or_else(|| Unready::Program(name.into()))
     }
 }
 
-const ENOENT: i32 = 2;
-const EIO: i32 = 5;
-const EINVAL: i32 = 22;
-
 /// The first executable file called `name` in the folders of `path`.
-pub(crate) fn find_in(path: &str, name: &str) -> Option<PathBuf> {
+fn find_in(path: &str, name: &str) -> Option<PathBuf> {
     let executable = |candidate: &PathBuf| {
         fs::metadata(candidate).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     };
@@ -157,65 +169,6 @@ pub(crate) fn find_in(path: &str, name: &str) -> Option<PathBuf> {
         .filter(|folder| folder.starts_with('/'))
         .map(|folder| Path::new(folder).join(name))
         .find(executable)
-}
-
-/// Where an attempt finds its body.
-struct BodyAt<'a> {
-    payload: &'a StoredPayload,
-    /// The file with the body, if the attempt gets one.
-    file: Option<PathBuf>,
-    /// It has to be written first.
-    write: bool,
-}
-
-impl<'a> BodyAt<'a> {
-    fn of(task: &Task, claimed: &'a Claimed, scratch: &Scratch, large: &Path) -> Self {
-        let payload = &claimed.payload;
-        let named = task
-            .templates()
-            .flat_map(|t| t.holes())
-            .any(|hole| matches!(hole.from, procession_core::placeholder::Source::PayloadFile));
-        match payload {
-            StoredPayload::File { .. } => Self { payload, file: Some(large.to_owned()), write: false },
-            StoredPayload::Inline(_) if named || task.input.channel == Channel::File => {
-                Self { payload, file: Some(scratch.payload()), write: true }
-            }
-            StoredPayload::Inline(_) => Self { payload, file: None, write: false },
-        }
-    }
-
-    fn parsed(&self, task: &Task) -> Option<Payload> {
-        if task.input.body == Body::Bytes {
-            return None;
-        }
-        match self.payload {
-            StoredPayload::Inline(bytes) => Some(Payload::stored(bytes.clone())),
-            // Only templates need the value; a body this large was checked when it came.
-            StoredPayload::File { .. } => {
-                let needed = task.templates().any(|template| template.takes_client_text());
-                let file = self.file.as_ref().filter(|_| needed || task.input.channel == Channel::Env)?;
-                fs::read(file).ok().map(|bytes| Payload::stored(bytes.into()))
-            }
-        }
-    }
-
-    fn write(&self) -> io::Result<()> {
-        match (self.payload, &self.file) {
-            (StoredPayload::Inline(bytes), Some(path)) if self.write => write_private(path, bytes),
-            _ => Ok(()),
-        }
-    }
-
-    fn stdin(&self, task: &Task) -> Stdin {
-        match (task.input.channel, self.payload) {
-            (Channel::Stdin, StoredPayload::Inline(bytes)) => Stdin::Bytes(bytes.clone()),
-            (Channel::Stdin, StoredPayload::File { .. }) => match &self.file {
-                Some(path) => Stdin::File(bytes_of(path)),
-                None => Stdin::Null,
-            },
-            _ => Stdin::Null,
-        }
-    }
 }
 
 fn facts(claimed: &Claimed, scratch: &Scratch, body: &BodyAt<'_>) -> JobFacts {
@@ -233,54 +186,50 @@ fn facts(claimed: &Claimed, scratch: &Scratch, body: &BodyAt<'_>) -> JobFacts {
     JobFacts { facts, payload_file: body.file.clone().map(text).unwrap_or_default() }
 }
 
-fn copy_secrets(task: &Task, scratch: &Scratch) -> io::Result<()> {
-    if task.secrets.is_empty() {
-        return Ok(());
-    }
-    fs::DirBuilder::new().mode(0o700).create(scratch.secrets())?;
-    for (name, source) in &task.secrets {
-        let secret = fs::read(source)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", source.display())))?;
-        write_private(&scratch.secrets().join(name), &secret)?;
-    }
-    Ok(())
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)
-}
-
-fn bytes_of(path: &Path) -> Bytes {
+/// A path as the keeper takes it.
+pub(super) fn bytes_of(path: &Path) -> Bytes {
     Bytes::copy_from_slice(AsRef::<OsStr>::as_ref(path).as_bytes())
 }
 
+/// What becomes of a job whose attempt could not be made ready.
+#[derive(Debug, PartialEq)]
+enum End {
+    /// Nothing of it ran and nothing is consumed: it asks again later.
+    Wait,
+    /// It is over.
+    Failed(Outcome),
+}
+
 impl Unready {
-    /// The end of an attempt that never reached the keeper.
-    fn finished(&self, lease: Lease, revision: &str) -> Finished {
+    fn end(&self) -> End {
         let (phase, errno) = match self {
-            Unready::NoTask | Unready::Arguments(_) => ("prepare", EINVAL),
-            Unready::Program(_, error) => ("exec", error.raw_os_error().unwrap_or(EIO)),
-            Unready::Files(_, error) => ("prepare", error.raw_os_error().unwrap_or(EIO)),
+            Unready::Program(_) => ("exec", Errno::NOENT),
+            Unready::Arguments(_) => ("prepare", Errno::INVAL),
+            Unready::Files(_, error) => {
+                let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
+                if WANT.contains(&errno) {
+                    return End::Wait;
+                }
+                ("prepare", errno)
+            }
         };
-        Finished {
-            lease,
-            outcome: Outcome::SpawnFailed {
-                errno: errno_name(errno),
-                phase: phase.into(),
-                message: self.to_string(),
-            },
-            started_at: None,
-            finished_at: Timestamp::now(),
-            run_ms: None,
-            usage: None,
-            output: OutputSummary::default(),
-            result: ResultSummary::None,
-            artifacts: Vec::new(),
-            progress: None,
-            containment: None,
-            leaked: 0,
-            config_revision: revision.to_owned(),
+        let errno = errno_name(errno.raw_os_error());
+        End::Failed(Outcome::SpawnFailed { errno, phase: phase.into(), message: self.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p03_a_want_of_descriptors_or_space_is_not_the_jobs_end() {
+        let files = |errno: Errno| Unready::Files("scratch folder", errno.into()).end();
+        for errno in WANT {
+            assert_eq!(files(errno), End::Wait, "{errno}");
+        }
+        for errno in [Errno::ACCESS, Errno::NOENT, Errno::ROFS] {
+            assert!(matches!(files(errno), End::Failed(_)), "{errno}");
         }
     }
 }

@@ -46,8 +46,8 @@ pub struct Stop {
 pub struct Live {
     /// The right to run it.
     pub lease: Lease,
-    /// Its scratch folder's number.
-    pub scratch: u32,
+    /// Its scratch folder's number, once lent.
+    pub scratch: Option<u32>,
     /// Kept bytes of each stream: shapes the files.
     pub output_limit: u64,
     /// Ends this long after its start.
@@ -70,10 +70,10 @@ pub struct Live {
 
 impl Live {
     /// A claim that is being started.
-    pub fn new(lease: Lease, scratch: u32, output_limit: u64, timeout: Option<Duration>) -> Self {
+    pub fn new(lease: Lease, output_limit: u64, timeout: Option<Duration>) -> Self {
         Self {
             lease,
-            scratch,
+            scratch: None,
             output_limit,
             timeout,
             pid: None,
@@ -129,6 +129,11 @@ impl Running {
         self.board.tell(job);
     }
 
+    /// The attempt was lent a scratch folder.
+    pub fn lent(&self, key: AttemptKey, scratch: u32) {
+        self.change(key, |live| live.scratch = Some(scratch));
+    }
+
     /// The attempt's launch is on its way; returns a wish to stop it that came before.
     pub fn launched(&self, key: AttemptKey) -> Option<Stop> {
         let mut state = self.lock();
@@ -141,7 +146,8 @@ impl Running {
     pub fn may_stop(&self, key: AttemptKey, stop: Stop) -> bool {
         let mut state = self.lock();
         let known = state.launched.contains(&key);
-        if !known {
+        // One that has ended meanwhile needs no stop, and would never take it.
+        if !known && state.attempts.get(&key.job).is_none_or(|live| live.lease.key() == key) {
             state.stops.insert(key, stop);
         }
         known
@@ -181,7 +187,7 @@ impl Running {
     /// The attempt in this scratch folder said how far it is.
     pub fn progress(&self, scratch: u32, progress: Progress) {
         let holder =
-            |state: &State| state.attempts.values().find(|l| l.scratch == scratch).map(|l| l.lease.key());
+            |state: &State| state.attempts.values().find(|l| l.scratch == Some(scratch)).map(|l| l.lease.key());
         let key = holder(&self.lock());
         if let Some(key) = key {
             self.change(key, |live| live.progress = Some(progress));

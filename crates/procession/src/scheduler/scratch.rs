@@ -15,6 +15,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::removal::remove;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, SeekFrom, Stat, fstat, openat, seek, statat};
 
 /// The folders of this server.
@@ -86,16 +87,22 @@ impl Scratch {
 }
 
 impl ScratchPool {
-    /// Clears away the folders of a server before, but for those in `in_use`.
+    /// Clears away the folders of a server before, but for those in `in_use`. What cannot be
+    /// removed stays, and its number is not used.
     pub fn open(root: &Path, in_use: &BTreeSet<u32>) -> io::Result<Self> {
+        let mut taken = in_use.clone();
         for entry in fs::read_dir(root)? {
             let entry = entry?;
             let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if !number.is_some_and(|number| in_use.contains(&number)) {
-                remove(&entry.path())?;
+            if number.is_some_and(|number| in_use.contains(&number)) {
+                continue;
+            }
+            if let Err(error) = remove(&entry.path()) {
+                tracing::warn!(%error, folder = %entry.path().display(), "an old scratch folder stays behind");
+                taken.extend(number);
             }
         }
-        let next = in_use.last().map_or(0, |last| last + 1);
+        let next = taken.last().map_or(0, |last| last + 1);
         Ok(Self { root: root.to_owned(), state: Mutex::new(PoolState { next, ..PoolState::default() }) })
     }
 
@@ -129,16 +136,17 @@ impl ScratchPool {
         }
     }
 
-    /// Takes a folder back: lends it again if nothing was left in it, else removes it. Its
-    /// number is not used again, so nothing late can write into another attempt's folder.
-    pub fn give_back(&self, number: u32, left: Left) -> io::Result<()> {
-        let folder = self.lock().lent.remove(&number);
-        match (folder, left) {
+    /// Takes a folder back. One in which nothing was left is lent again; the path of any
+    /// other is returned, to be removed: that may take long. Its number is not used again, so
+    /// nothing late can write into another attempt's folder.
+    pub fn give_back(&self, number: u32, left: Left) -> Option<PathBuf> {
+        let mut state = self.lock();
+        match (state.lent.remove(&number), left) {
             (Some(folder), Left::Nothing) => {
-                self.lock().free.push(folder);
-                Ok(())
+                state.free.push(folder);
+                None
             }
-            _ => remove(&self.named(number).path),
+            _ => Some(self.named(number).path),
         }
     }
 
@@ -193,16 +201,6 @@ fn holds_only(folder: &OwnedFd, known: &[&str]) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Removes whatever stands there, without following links.
-fn remove(path: &Path) -> io::Result<()> {
-    match path.symlink_metadata() {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,7 +218,9 @@ mod tests {
         let (first, fresh) = pool.borrow().expect("a folder");
         assert!(fresh);
         job(&first);
-        pool.give_back(first.number, pool.left_in(first.number)).expect("given back");
+        if let Some(path) = pool.give_back(first.number, pool.left_in(first.number)) {
+            remove(&path).expect("removed");
+        }
         let (second, _) = pool.borrow().expect("a folder");
         let again = second.number == first.number;
         assert!(again || first.path.symlink_metadata().is_err(), "neither lent again nor gone");
