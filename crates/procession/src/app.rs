@@ -27,8 +27,8 @@ use crate::http::{self, Gate, Listener};
 use crate::keeper::{Greeting, KeeperLink, greet};
 use crate::maintenance;
 use crate::meters::Meters;
-use crate::scheduler::{Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, recover};
 use crate::say;
+use crate::scheduler::{Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, recover};
 use crate::space::Space;
 use crate::submit::Door;
 
@@ -170,7 +170,13 @@ fn context(
     let token = match config.server.auth {
         Auth::None => None,
         Auth::Token => {
-            Some(std::fs::read_to_string(scheduler.data.token()).context("the token cannot be read")?)
+            let token =
+                std::fs::read_to_string(scheduler.data.token()).context("the token cannot be read")?;
+            anyhow::ensure!(
+                !token.trim().is_empty(),
+                "the file `token` is empty: remove it, a new one is made"
+            );
+            Some(token)
         }
     };
     let names = hello.listeners.iter().filter_map(|name| std::str::from_utf8(name).ok());

@@ -44,7 +44,10 @@ impl Background {
 
     /// Runs to its end although the caller may go away: a client that hangs up must not leave
     /// something half done.
-    pub async fn to_completion<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+    pub async fn to_completion<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
         match self.errands.spawn(work).await {
             Ok(value) => value,
             Err(error) => std::panic::resume_unwind(error.into_panic()),

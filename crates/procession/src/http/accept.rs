@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::gate::Door;
+use super::opening::Opening;
 use crate::background::Background;
 
 /// A request's head must be there by then; also how long an idle connection is kept.
@@ -151,7 +152,13 @@ async fn serve(
         request.map(axum::body::Body::new)
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BUFFER);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BUFFER)
+        // A client may close its side once it has asked.
+        .half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -159,7 +166,8 @@ async fn serve(
         .max_header_list_size(HEAD_BUFFER as u32)
         .keep_alive_interval(HEAD * 2)
         .keep_alive_timeout(HEAD);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection =
+        builder.serve_connection(TokioIo::new(Opening::new(stream, HEAD)), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
@@ -66,8 +67,8 @@ impl Gate {
         }
         let from_header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
         // HTTP/2 has `:authority`, an absolute-form target names its own.
-        let authority = request.uri().authority().map(axum::http::uri::Authority::as_str).or(from_header);
-        let host = authority.map(|authority| host_of(authority).to_ascii_lowercase()).unwrap_or_default();
+        let authority = request.uri().authority().map(Authority::as_str).or(from_header);
+        let host = authority.and_then(host_of).unwrap_or_default().to_ascii_lowercase();
         let several = request.headers().get_all(header::HOST).iter().nth(1).is_some();
         if !several && self.hosts.contains(&host) {
             return Ok(());
@@ -101,13 +102,13 @@ impl Gate {
     }
 }
 
-/// The host without its port.
-fn host_of(authority: &str) -> &str {
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    match authority.rfind(':') {
-        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
-        _ => authority,
-    }
+/// The host without its port; `None` where it is no plain `host` or `host:port`.
+fn host_of(authority: &str) -> Option<&str> {
+    let (host, port) = match authority.rfind(':') {
+        Some(colon) if !authority[colon..].contains(']') => (&authority[..colon], &authority[colon + 1..]),
+        _ => (authority, ""),
+    };
+    (!host.contains('@') && port.bytes().all(|c| c.is_ascii_digit())).then_some(host)
 }
 
 /// Middleware for everything: head size and Host.
@@ -125,7 +126,28 @@ fn check_head(request: &Request) -> Answer<()> {
         let detail = format!("the request's head is larger than {MAX_HEAD} bytes");
         return Err(Failure::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail));
     }
+    if !is_text(request.uri().path()) {
+        let detail = "the path, decoded, is not UTF-8";
+        return Err(Failure::new(StatusCode::BAD_REQUEST, "invalid_path", detail));
+    }
     Ok(())
+}
+
+/// Whether a percent-encoded path decodes to text.
+fn is_text(path: &str) -> bool {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        let digit = |c: Option<u8>| c.and_then(|c| char::from(c).to_digit(16));
+        match byte {
+            b'%' => match (digit(rest.next()), digit(rest.next())) {
+                (Some(high), Some(low)) => decoded.push((high * 16 + low) as u8),
+                _ => return false,
+            },
+            plain => decoded.push(plain),
+        }
+    }
+    std::str::from_utf8(&decoded).is_ok()
 }
 
 /// Middleware for what changes something or tells something: token and site.
@@ -156,15 +178,15 @@ fn same_site(request: &Request) -> Answer<()> {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());
     }
-    refuse_cross_site(request.headers())
+    refuse_cross_site(request.uri(), request.headers())
 }
 
 /// Also asked by GET routes, which start programs.
-pub fn refuse_cross_site(headers: &HeaderMap) -> Answer<()> {
+pub fn refuse_cross_site(target: &Uri, headers: &HeaderMap) -> Answer<()> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let site = text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
     let origin = headers.get(header::ORIGIN).is_none_or(|origin| {
-        let host = text("host").unwrap_or_default();
+        let host = target.authority().map(Authority::as_str).or(text("host")).unwrap_or_default();
         let origin = origin.to_str().unwrap_or_default();
         origin.split_once("://").is_some_and(|(_, theirs)| theirs.eq_ignore_ascii_case(host))
     });
@@ -182,11 +204,12 @@ mod tests {
     #[test]
     fn hosts_lose_their_port() {
         for (authority, host) in [
-            ("localhost", "localhost"),
-            ("localhost:8080", "localhost"),
-            ("[::1]:80", "[::1]"),
-            ("[::1]", "[::1]"),
-            ("u:p@evil:1", "evil"),
+            ("localhost", Some("localhost")),
+            ("localhost:8080", Some("localhost")),
+            ("[::1]:80", Some("[::1]")),
+            ("[::1]", Some("[::1]")),
+            ("a@localhost", None),
+            ("localhost:evil", None),
         ] {
             assert_eq!(host_of(authority), host);
         }

@@ -13,6 +13,7 @@ mod explain;
 mod gate;
 mod health;
 mod jobs;
+mod opening;
 mod output;
 mod payload;
 mod problem;

@@ -99,8 +99,12 @@ pub fn prefer_wait(headers: &HeaderMap) -> Option<Duration> {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split([',', ';']))
-        .find_map(|part| part.trim().strip_prefix("wait=")?.trim_matches('"').parse().ok())
-        .map(|seconds| Duration::from_secs(seconds).min(MAX_WAIT))
+        .filter_map(|part| part.split_once('='))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
+        .map(|(_, seconds)| seconds.trim().trim_matches('"'))
+        .find(|seconds| !seconds.is_empty() && seconds.bytes().all(|c| c.is_ascii_digit()))
+        // More digits than a number holds are still a long wait.
+        .map(|seconds| Duration::from_secs(seconds.parse().unwrap_or(u64::MAX)).min(MAX_WAIT))
 }
 
 /// All headers as text, by lower-case name; several of a name are joined.

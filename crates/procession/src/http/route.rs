@@ -78,10 +78,10 @@ async fn run(
             return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
                 .with_header(header::ALLOW, HeaderValue::from_static("GET")));
         }
-        refuse_cross_site(&parts.headers)?;
+        refuse_cross_site(&parts.uri, &parts.headers)?;
     }
     let wish = submit::read(context, task.clone(), principal, query, &parts.headers, body).await?;
-    let accepted = context.door.submit(wish).await?;
+    let accepted = context.submit(wish).await?;
     let wait = wait(&route.reply, &parts.headers);
     let mut response = reply(context, &route.reply, &accepted, wait).await?;
     submit::describe(&mut response, &accepted);

@@ -32,10 +32,13 @@ pub async fn submit(
     let task = context.task(&name)?;
     let (parts, body) = request.into_parts();
     let wait = prefer_wait(&parts.headers);
+    if query.get("lane").is_some() {
+        return Err(Failure::query("lane", "this version has no lanes"));
+    }
     let mut wish = read(&context, task, principal, &query, &parts.headers, body).await?;
     wish.priority = priority(&query)?;
     wish.run_at = run_at(&query)?;
-    let accepted = context.door.submit(wish).await?;
+    let accepted = context.submit(wish).await?;
     let (status, job) = match wait {
         None => (StatusCode::ACCEPTED, context.taken(&accepted).await?),
         Some(wait) => {
@@ -108,6 +111,11 @@ pub(super) async fn read(
 }
 
 fn check_content_type(task: &Task, headers: &HeaderMap) -> Answer<()> {
+    let encoded = headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity");
+    if encoded {
+        let detail = "send the body as it is, without a Content-Encoding";
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+    }
     let sent = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let sent = sent.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let fits = match (task.input.content_types.as_slice(), task.input.body) {

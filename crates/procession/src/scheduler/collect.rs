@@ -2,11 +2,12 @@
 //! All of it is a stranger's: the folder is walked by descriptors, links are never followed,
 //! only regular files with a single name count, and nothing is removed here.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -40,6 +41,8 @@ pub(super) struct Destination<'a> {
     pub folder: &'a Path,
     /// Its stdout's file.
     pub stdout: &'a Path,
+    /// Bytes kept of it.
+    pub stdout_limit: u64,
 }
 
 /// What was found.
@@ -71,6 +74,10 @@ pub(super) fn collect(
         ..Collected::default()
     };
     let found = match (rule.source, stdout.place) {
+        (ResultSource::Stdout, OutputPlace::File) if stdout.total > to.stdout_limit.min(stdout.written) => {
+            collected.bad_result = Some("stdout outgrew output_limit and was cut".into());
+            None
+        }
         (ResultSource::Stdout, OutputPlace::File) => open_regular(CWD, to.stdout)?,
         (ResultSource::Stdout, OutputPlace::Inline) => {
             collected.result = inline(stdout.tail.clone());
@@ -90,9 +97,11 @@ pub(super) fn collect(
             Err(error) => return Err(error),
         }
     }
-    if let Some(left) = &left {
-        collected.artifacts = keep_artifacts(left.as_fd(), to)?;
-    }
+    collected.artifacts = keep_artifacts(left.as_ref().map(AsFd::as_fd), to).unwrap_or_else(|error| {
+        // The program's end is the program's: files that cannot be kept do not change it.
+        tracing::error!(%error, folder = %to.folder.display(), "artifacts cannot be kept");
+        Vec::new()
+    });
     if collected.bad_result.is_none() {
         collected.bad_result = complaint(rule, &collected.result, to);
     }
@@ -155,14 +164,25 @@ fn is_json(bytes: &[u8]) -> bool {
 }
 
 /// Moves the artifacts folder, if it holds a file worth keeping, and lists those. What else
-/// is in it is never listed, and what is not listed is never opened.
-fn keep_artifacts(left: BorrowedFd<'_>, to: &Destination<'_>) -> io::Result<Vec<Artifact>> {
-    let Some(folder) = open_folder(left, c"artifacts")? else { return Ok(Vec::new()) };
+/// is in it is never listed, and what is not listed is never opened. A server that died after
+/// the move left it for this one to list.
+fn keep_artifacts(left: Option<BorrowedFd<'_>>, to: &Destination<'_>) -> io::Result<Vec<Artifact>> {
+    let kept = to.folder.join("artifacts");
     let mut artifacts = Vec::new();
-    list(&folder, "", 0, &mut artifacts)?;
-    if !artifacts.is_empty() {
-        fs::create_dir_all(to.folder)?;
-        renameat(left, "artifacts", CWD, to.folder.join("artifacts"))?;
+    if let Some(left) = left
+        && let Some(folder) = open_folder(left, c"artifacts")?
+    {
+        list(&folder, "", 0, &mut artifacts)?;
+        if !artifacts.is_empty() {
+            fs::create_dir_all(to.folder)?;
+            renameat(left, "artifacts", CWD, &kept)?;
+        }
+    }
+    if artifacts.is_empty() {
+        let name = CString::new(kept.into_os_string().into_vec())?;
+        if let Some(folder) = open_folder(CWD, &name)? {
+            list(&folder, "", 0, &mut artifacts)?;
+        }
     }
     artifacts.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(artifacts)
@@ -249,7 +269,7 @@ mod tests {
 
     fn run(attempt: &Attempt, rule: &ResultRule, stdout: &StreamRecord) -> Collected {
         let folder = attempt.root.path().join("kept");
-        let to = Destination { folder: &folder, stdout: &folder.join("stdout") };
+        let to = Destination { folder: &folder, stdout: &folder.join("stdout"), stdout_limit: 100 };
         collect(&attempt.scratch, rule, stdout, &to).expect("collected")
     }
 
@@ -283,6 +303,36 @@ mod tests {
         let stdout = StreamRecord { tail: Bytes::from_static(b"{\"a\":1}\n"), ..Default::default() };
         let collected = run(&attempt(), &rule(ResultSource::Stdout, None), &stdout);
         assert!(matches!(collected.result, ResultSummary::Inline { json: true, .. }));
+    }
+
+    #[test]
+    fn a_stdout_that_was_cut_is_no_result() {
+        let stdout =
+            StreamRecord { total: 101, written: 101, place: OutputPlace::File, ..Default::default() };
+        let rule = rule(ResultSource::Stdout, None);
+        let collected = run(&attempt(), &rule, &stdout);
+        assert!(matches!(judge(OK, &rule, &collected), Outcome::BadResult { .. }));
+    }
+
+    #[test]
+    fn f29_what_a_dead_server_moved_already_is_found_again() {
+        let attempt = attempt();
+        fs::write(attempt.scratch.artifacts().join("a"), "x").expect("written");
+        fs::write(attempt.scratch.result(), "7").expect("written");
+        let rule = rule(ResultSource::File, None);
+        let first = run(&attempt, &rule, &StreamRecord::default());
+        assert_eq!(first.artifacts.len(), 1);
+        assert_eq!(run(&attempt, &rule, &StreamRecord::default()), first);
+    }
+
+    #[test]
+    fn a_program_that_removes_its_folder_ends_as_it_ended() {
+        let rule = ResultRule { required: false, ..rule(ResultSource::File, None) };
+        for gone in ["artifacts", ""] {
+            let attempt = attempt();
+            fs::remove_dir_all(attempt.scratch.path.join(gone)).expect("removed");
+            assert_eq!(judge(OK, &rule, &run(&attempt, &rule, &StreamRecord::default())), OK, "{gone:?}");
+        }
     }
 
     #[test]

@@ -135,10 +135,12 @@ impl Scheduler {
         let scratch = self.scratch.named(note.scratch);
         let (data, job, attempt) = (self.data.clone(), record.key.job, note.attempt.0);
         let (rule, stdout) = (note.result.clone(), record.stdout.clone());
+        let stdout_limit = note.output_limit;
         let work = move || -> io::Result<Collected> {
             let folder = data.attempt(job, attempt);
             let stdout_file = data.output(job, attempt, Stream::Stdout);
-            collect(&scratch, &rule, &stdout, &Destination { folder: &folder, stdout: &stdout_file })
+            let to = Destination { folder: &folder, stdout: &stdout_file, stdout_limit };
+            collect(&scratch, &rule, &stdout, &to)
         };
         self.background.blocking(work).await.unwrap_or_else(|error| {
             tracing::error!(job = %job, %error, "the job's result cannot be kept");

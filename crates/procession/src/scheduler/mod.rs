@@ -5,10 +5,10 @@
 mod cancel;
 mod collect;
 mod dispatcher;
+mod files;
 mod finish;
 mod inbox;
 mod note;
-mod files;
 mod pressure;
 mod progress;
 mod recover;

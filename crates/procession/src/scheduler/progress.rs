@@ -16,6 +16,9 @@ use super::collect::last_progress;
 use super::running::Running;
 use super::scratch::Scratch;
 
+/// Between two looks at what was written.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// The watched folders, by inotify's number for them.
 pub struct ProgressWatch {
     inotify: AsyncFd<OwnedFd>,
@@ -61,6 +64,10 @@ impl ProgressWatch {
                 }
             }
             ready.clear_ready();
+            // A program that writes a line a millisecond is read ten times a second.
+            if stopping.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                return Ok(());
+            }
         }
     }
 

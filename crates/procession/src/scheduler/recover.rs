@@ -94,7 +94,14 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
             Verdict::Lost(reason) => {
                 tracing::warn!(job = %claimed.lease.job, ?reason, "an attempt is lost");
                 let outcome = Outcome::Lost { reason };
-                scheduler.record_end(Finished::unseen(claimed.lease, outcome, Timestamp::now(), &scheduler.revision)).await;
+                scheduler
+                    .record_end(Finished::unseen(
+                        claimed.lease,
+                        outcome,
+                        Timestamp::now(),
+                        &scheduler.revision,
+                    ))
+                    .await;
             }
         }
     }

@@ -90,7 +90,9 @@ impl Scheduler {
                         End::Wait => scheduler.put_off(lease, WAIT).await,
                         End::Failed(outcome) => {
                             let now = Timestamp::now();
-                            scheduler.record_end(Finished::unseen(lease, outcome, now, &scheduler.revision)).await;
+                            scheduler
+                                .record_end(Finished::unseen(lease, outcome, now, &scheduler.revision))
+                                .await;
                         }
                     }
                 });

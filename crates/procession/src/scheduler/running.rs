@@ -186,8 +186,9 @@ impl Running {
 
     /// The attempt in this scratch folder said how far it is.
     pub fn progress(&self, scratch: u32, progress: Progress) {
-        let holder =
-            |state: &State| state.attempts.values().find(|l| l.scratch == Some(scratch)).map(|l| l.lease.key());
+        let holder = |state: &State| {
+            state.attempts.values().find(|l| l.scratch == Some(scratch)).map(|l| l.lease.key())
+        };
         let key = holder(&self.lock());
         if let Some(key) = key {
             self.change(key, |live| live.progress = Some(progress));
