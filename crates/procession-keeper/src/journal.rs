@@ -5,15 +5,17 @@
 //! lost anyway, and a journal of another boot is not read). A torn end is cut off. A disk
 //! that takes no more costs the file, never an attempt: records also stay in memory.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use procession_core::frame::journal::{Entry, read};
 use procession_core::id::AttemptKey;
 use procession_core::record::ExitRecord;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
+use crate::file::{create_anew, open_regular};
 use crate::unacknowledged::Unacknowledged;
 
 const MAGIC: &[u8; 8] = b"procjrn1";
@@ -40,8 +42,11 @@ impl Journal {
     /// acknowledged.
     pub(crate) fn open(folder: &Path, boot_id: [u8; 16]) -> std::io::Result<(Self, Unacknowledged)> {
         let path = folder.join("journal");
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        let file = match open_regular(&path, OFlags::RDWR) {
+            Err(Errno::NOENT) => create_anew(&path, OFlags::RDWR)?,
+            result => result?,
+        };
+        let mut file = File::from(file);
         let mut bytes = vec![];
         file.read_to_end(&mut bytes)?;
         let mut left = Unacknowledged::default();
@@ -112,7 +117,7 @@ impl Journal {
             return Ok(());
         }
         let fresh = self.path.with_extension("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        let mut file = File::from(create_anew(&fresh, OFlags::WRONLY)?);
         file.write_all(&bytes)?;
         std::fs::rename(&fresh, &self.path)?;
         (self.file, self.length) = (file, bytes.len() as u64);

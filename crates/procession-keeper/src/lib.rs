@@ -51,12 +51,15 @@
 //! its end. OUTPUT counts bytes that readers of the file find by
 //! [`procession_core::output::Layout`]; while all of it is small and young there is no file
 //! and no notice. `OutputMode::File` gives no notices and no limit: watch the file's size.
+//! A file is made anew: what stands at its path is removed, never written through. One of
+//! `Stdin::File` must be a regular file, and no link.
 //! With `leave_children` what the leader leaves is left alone only if the leader ended by
 //! itself; a stopped attempt is ended whole.
 
 mod attempts;
 pub mod control;
 mod events;
+mod file;
 mod journal;
 mod keeper;
 mod orphans;

@@ -6,17 +6,20 @@
 
 mod stream;
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use procession_core::launch::{OutputMode, OutputPlan};
 use procession_core::limits::INLINE_OUTPUT;
 use procession_core::record::{OutputPlace, StreamRecord};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::file::{create_anew, open_again};
 
 pub(crate) use stream::{Progress, Stream};
 
@@ -25,8 +28,9 @@ pub(crate) use stream::{Progress, Stream};
 pub(crate) enum Output {
     /// Through pipes; merged, both are the first.
     Pipes { stdout: Stream, stderr: Option<Stream> },
-    /// Straight into files.
-    Files { stdout: PathBuf, stderr: PathBuf },
+    /// Straight into files, held since they were made: by its end a program may have put
+    /// anything at their paths.
+    Files { stdout: File, stderr: File },
 }
 
 /// The ends that the program gets.
@@ -64,9 +68,14 @@ pub(crate) fn open(plan: &OutputPlan, owner: Option<(u32, u32)>) -> Result<(Outp
             Ok((Output::Pipes { stdout, stderr: None }, ChildEnds { stdout: end, stderr: None }))
         }
         OutputMode::File => {
-            let (stdout, stderr) = (crate::path_of(&plan.stdout), crate::path_of(&plan.stderr));
-            let append = |path: &Path| create(path, OFlags::WRONLY | OFlags::APPEND);
-            let ends = ChildEnds { stdout: append(&stdout)?, stderr: Some(append(&stderr)?) };
+            let file = |path: &Bytes| -> Result<(File, OwnedFd), Errno> {
+                let file = create(&crate::path_of(path), OFlags::RDWR)?;
+                let end = open_again(&file, OFlags::WRONLY | OFlags::APPEND)?;
+                Ok((file.into(), end))
+            };
+            let (stdout, stdout_end) = file(&plan.stdout)?;
+            let (stderr, stderr_end) = file(&plan.stderr)?;
+            let ends = ChildEnds { stdout: stdout_end, stderr: Some(stderr_end) };
             Ok((Output::Files { stdout, stderr }, ends))
         }
     }
@@ -74,13 +83,11 @@ pub(crate) fn open(plan: &OutputPlan, owner: Option<(u32, u32)>) -> Result<(Outp
 
 /// A new file that only its owner reads, in a folder made with it.
 fn create(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = flags | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let open = || rustix::fs::open(path, flags, Mode::from_raw_mode(0o600));
-    match (open(), path.parent()) {
+    match (create_anew(path, flags), path.parent()) {
         (Err(Errno::NOENT), Some(folder)) => {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-            open()
+            create_anew(path, flags)
         }
         (result, _) => result,
     }
@@ -120,10 +127,7 @@ impl Output {
 }
 
 /// The record of a file that the program wrote itself.
-fn file_record(path: &Path) -> StreamRecord {
-    let Ok(file) = std::fs::File::open(path) else {
-        return StreamRecord { place: OutputPlace::File, ..StreamRecord::default() };
-    };
+fn file_record(file: &File) -> StreamRecord {
     let total = file.metadata().map(|meta| meta.len()).unwrap_or_default();
     let mut tail = vec![0; INLINE_OUTPUT.min(usize::try_from(total).unwrap_or(INLINE_OUTPUT))];
     let start = total - tail.len() as u64;
@@ -146,12 +150,11 @@ pub(crate) fn stdin_of(bytes: &[u8]) -> Result<OwnedFd, Errno> {
 
 fn sealed_file(bytes: &[u8]) -> Result<OwnedFd, Errno> {
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-    let file = std::fs::File::from(memfd_create("stdin", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    let file = File::from(memfd_create("stdin", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     file.write_all_at(bytes, 0).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    // Another open of the same file, so that the program cannot write to it by its mode.
-    let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-    rustix::fs::open(name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    // So that the program cannot write to it by its mode.
+    open_again(&file, OFlags::RDONLY)
 }
 
 #[cfg(test)]

@@ -110,3 +110,24 @@ fn it_stays_small() {
     let (_, left) = Journal::open(folder.path(), BOOT).expect("opens");
     assert_eq!(fences(&left), [1000]);
 }
+
+#[test]
+fn a_fifo_in_its_place_is_told_and_one_beside_it_goes() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let fifo = |name: &str| mkfifoat(CWD, folder.path().join(name), Mode::from_raw_mode(0o600)).expect("new");
+    fifo("journal");
+    assert!(Journal::open(folder.path(), BOOT).is_err());
+    fs::remove_file(folder.path().join("journal")).expect("there");
+    let (mut journal, mut left) = Journal::open(folder.path(), BOOT).expect("opens");
+    fifo("journal.new");
+    // One that counts, and enough that does not to be worth it.
+    add(&mut journal, &mut left, 0);
+    for fence in 1..5 {
+        add(&mut journal, &mut left, fence);
+        acknowledge(&mut journal, &mut left, fence);
+    }
+    journal.rewrite(&left).expect("the fifo is gone");
+    assert!(fs::symlink_metadata(folder.path().join("journal")).expect("there").is_file());
+    assert!(!folder.path().join("journal.new").exists());
+}

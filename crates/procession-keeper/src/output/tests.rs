@@ -30,7 +30,7 @@ fn a_small_body_is_a_pipe_that_ends() {
 fn what_cannot_be_written_early_stays_in_memory() {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
     rustix::io::ioctl_fionbio(&read, true).expect("ours");
-    let mut stream = Stream::new(read, PathBuf::from("/proc/nowhere/stdout"), 1000);
+    let mut stream = Stream::new(read, std::path::PathBuf::from("/proc/nowhere/stdout"), 1000);
     rustix::io::write(&write, b"hello").expect("room");
     assert_eq!(stream.take(), Progress::Empty);
     assert!(stream.is_waiting());

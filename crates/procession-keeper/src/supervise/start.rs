@@ -8,12 +8,13 @@ use bytes::Bytes;
 use procession_core::attempt::{self, Bounds, Input, Instant};
 use procession_core::launch::{Launch, ResourceLimit, Stdin};
 use procession_core::record::{Containment, Ending, ExitRecord, Phase, StreamRecord, Usage};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Attempt;
 use super::tree::{Tree, Watch};
 use crate::events::{AttemptId, Part, Source};
+use crate::file::open_regular;
 use crate::output::{self, Output};
 use crate::spawn::{Command, Failure, Newborn, Process, clone, prepare};
 use crate::sys::clock::wall_us;
@@ -123,10 +124,7 @@ fn open_stdin(stdin: &Stdin) -> Result<Option<OwnedFd>, Errno> {
     match stdin {
         Stdin::Null => Ok(None),
         Stdin::Bytes(bytes) => output::stdin_of(bytes).map(Some),
-        Stdin::File(path) => {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            rustix::fs::open(crate::path_of(path), flags, Mode::empty()).map(Some)
-        }
+        Stdin::File(path) => open_regular(&crate::path_of(path), OFlags::RDONLY).map(Some),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod clean;
 mod ends;
+mod files;
 mod keeper;
 mod model;
 mod server;
