@@ -140,7 +140,7 @@ impl Server {
         let data = self.folder.path().join("data");
         let read = |name: &str| fs::read_to_string(data.join(name)).unwrap_or_default().trim().to_owned();
         let listen = read("listen");
-        let Some(address) = listen.lines().find_map(|line| line.strip_prefix("http://")?.parse().ok()) else {
+        let Some(address) = listen.lines().find_map(|line| line.parse().ok()) else {
             return Ok(false);
         };
         let Ok(server) = read("server.pid").parse() else { return Ok(false) };

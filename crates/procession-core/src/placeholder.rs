@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// A text with places to fill.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,7 +253,9 @@ impl Placeholder {
     fn value(&self, values: Values<'_>) -> Result<String, FillError> {
         let found = match &self.from {
             Source::Payload(path) if path.is_empty() => Some(values.payload_text.to_owned()),
-            Source::Payload(path) => lookup(values.payload, path).and_then(as_text),
+            Source::Payload(path) => {
+                lookup(values.payload, path).and_then(|found| as_text(found, path, values))
+            }
             Source::Query(name) => values.request.query.get(name).cloned(),
             Source::Header(name) => values.request.headers.get(name).cloned(),
             Source::PayloadFile => Some(values.job.payload_file.clone()),
@@ -325,13 +328,28 @@ fn lookup<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
 }
 
 /// Text as itself, everything else as JSON; null counts as missing, as it does for the
-/// programs that ask `is None`.
-fn as_text(value: &Value) -> Option<String> {
+/// programs that ask `is None`. A number stands as the client wrote it: read as a binary
+/// fraction, a long one would be another.
+fn as_text(value: &Value, path: &[String], values: Values<'_>) -> Option<String> {
     match value {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
+        Value::Number(_) => Some(raw_at(values.payload_text, path).unwrap_or_else(|| value.to_string())),
         other => Some(other.to_string()),
     }
+}
+
+/// The JSON text of the value at `path`.
+fn raw_at(text: &str, path: &[String]) -> Option<String> {
+    let mut at: &RawValue = serde_json::from_str(text).ok()?;
+    for key in path {
+        at = if at.get().starts_with('[') {
+            serde_json::from_str::<Vec<&RawValue>>(at.get()).ok()?.get(key.parse::<usize>().ok()?)?
+        } else {
+            serde_json::from_str::<BTreeMap<String, &RawValue>>(at.get()).ok()?.get(key)?
+        };
+    }
+    Some(at.get().to_owned())
 }
 
 impl Serialize for Template {
@@ -380,6 +398,18 @@ mod tests {
         ] {
             assert_eq!(fill(template, payload.clone()).as_deref(), Ok(expected), "{template}");
         }
+    }
+
+    #[test]
+    fn a_number_stands_as_the_client_wrote_it() {
+        let text = r#"{"a": {"n": [12345678901234567890123, 1.50, 1e3]}}"#;
+        let payload: Value = serde_json::from_str(text).expect("JSON");
+        let (request, job) = (RequestValues::default(), JobFacts::widest("/d"));
+        let values = Values { payload: &payload, payload_text: text, request: &request, job: &job };
+        let template =
+            Template::parse("{{payload.a.n.0}} {{payload.a.n.1}} {{payload.a.n.2}}").expect("a template");
+        let filled = template.fill(values, LeadingDash::Refused);
+        assert_eq!(filled.as_deref(), Ok("12345678901234567890123 1.50 1e3"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! and schedules all pass here. A job that comes out is durable.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -281,6 +281,31 @@ fn job_folder(path: &Path) -> io::Result<&Path> {
         File::open(above)?.sync_all()?;
     }
     Ok(folder)
+}
+
+impl Spooled {
+    /// A new place below `incoming/`.
+    pub fn place(data: &DataDir) -> PathBuf {
+        data.incoming().join(format!("{:032x}", u128::from_be_bytes(random::bytes())))
+    }
+
+    /// A copy of a body that is another job's.
+    pub fn copy_of(from: &Path, data: &DataDir) -> io::Result<Self> {
+        let mut copy = Self { path: Self::place(data), len: 0, hash: [0; 32] };
+        let (mut from, mut to) = (File::open(from)?, File::create_new(&copy.path)?);
+        let mut hash = Sha256::new();
+        let mut chunk = vec![0; 128 * 1024];
+        loop {
+            let read = from.read(&mut chunk)?;
+            if read == 0 {
+                copy.hash = hash.finalize().into();
+                return Ok(copy);
+            }
+            hash.update(&chunk[..read]);
+            to.write_all(&chunk[..read])?;
+            copy.len += read as u64;
+        }
+    }
 }
 
 impl Drop for Spooled {

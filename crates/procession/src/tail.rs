@@ -8,17 +8,19 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use procession_core::job::StreamSummary;
 use procession_core::output::{Layout, Segment};
 use procession_core::record::OutputPlace;
+use rustix::fs::{Mode, OFlags};
 
 /// How much is read at once.
 const CHUNK: u64 = 128 * 1024;
 
 /// One output stream of one attempt, as far as it is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Tail {
     /// Bytes the program wrote, of which we know.
     pub total: u64,
@@ -30,10 +32,11 @@ pub struct Tail {
     source: Source,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Source {
     Memory(Bytes),
     File(PathBuf),
+    Open(Arc<File>),
 }
 
 /// What stands at a place in a stream.
@@ -71,9 +74,24 @@ impl Tail {
         Self { total, written: total, over: false, limit, source: Source::File(file) }
     }
 
+    /// A stream that goes straight to its file: as much of it as is there by now.
+    pub fn straight(file: PathBuf) -> Self {
+        let total = open_regular(&file).and_then(|file| file.metadata()).map_or(0, |meta| meta.len());
+        Self { total, written: total, over: false, limit: u64::MAX, source: Source::File(file) }
+    }
+
     /// Nothing, and nothing will come: the attempt never ran.
     pub fn empty() -> Self {
         Self { total: 0, written: 0, over: true, limit: 0, source: Source::Memory(Bytes::new()) }
+    }
+
+    /// Holds on to the file, so that what is read later is still there when the job has been
+    /// removed meanwhile.
+    pub fn open(mut self) -> io::Result<Self> {
+        if let Source::File(path) = &self.source {
+            self.source = Source::Open(Arc::new(open_regular(path)?));
+        }
+        Ok(self)
     }
 
     /// What was dropped: first byte and length of each gap.
@@ -104,8 +122,8 @@ impl Tail {
         match &self.source {
             Source::Memory(bytes) if bytes.is_empty() => vec![],
             Source::Memory(bytes) => vec![Segment { offset: 0, at: 0, len: bytes.len() as u64 }],
-            Source::File(_) if self.over => Layout::new(self.limit).segments(self.written),
-            Source::File(_) => {
+            Source::File(_) | Source::Open(_) if self.over => Layout::new(self.limit).segments(self.written),
+            Source::File(_) | Source::Open(_) => {
                 let settled = self.total.min(self.limit / 2);
                 Layout::new(self.limit).segments(settled)
             }
@@ -132,15 +150,26 @@ impl Tail {
         let len = len.min(CHUNK) as usize;
         match &self.source {
             Source::Memory(bytes) => Ok(bytes.slice(at as usize..at as usize + len)),
-            Source::File(path) => read_exactly(path, at, len),
+            Source::File(path) => read_exactly(&open_regular(path)?, at, len),
+            Source::Open(file) => read_exactly(file, at, len),
         }
     }
 }
 
-fn read_exactly(path: &Path, at: u64, len: usize) -> io::Result<Bytes> {
+fn read_exactly(file: &File, at: u64, len: usize) -> io::Result<Bytes> {
     let mut bytes = vec![0; len];
-    File::open(path)?.read_exact_at(&mut bytes, at)?;
+    file.read_exact_at(&mut bytes, at)?;
     Ok(bytes.into())
+}
+
+/// A job can put anything in its output's place: no link is followed, no pipe waited for.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("something else stands in the place of the output"));
+    }
+    Ok(file)
 }
 
 /// The line that stands for dropped bytes.

@@ -122,7 +122,7 @@ fn lock(data: &DataDir) -> anyhow::Result<File> {
 
 fn write_files(data: &DataDir, listeners: &[(OwnedFd, String)]) -> anyhow::Result<()> {
     std::fs::create_dir_all(data.keeper())?;
-    let addresses: String = listeners.iter().map(|(_, name)| address(name) + "\n").collect();
+    let addresses: String = listeners.iter().map(|(_, name)| format!("{name}\n")).collect();
     write_atomically(&data.listen(), &addresses, 0o644)?;
     write_atomically(&data.pid(), &format!("{}\n", std::process::id()), 0o644)?;
     if !data.token().exists() {
@@ -134,11 +134,6 @@ fn write_files(data: &DataDir, listeners: &[(OwnedFd, String)]) -> anyhow::Resul
         write_atomically(&data.node(), &format!("{name}\n"), 0o644)?;
     }
     Ok(())
-}
-
-/// A bound address as a client writes it.
-fn address(name: &str) -> String {
-    if name.starts_with("unix:") { name.to_owned() } else { format!("http://{name}") }
 }
 
 /// Binds one address; its name is the one really bound.

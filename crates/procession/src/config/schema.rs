@@ -88,6 +88,10 @@ fn bad_json(bytes: &[u8], named: &Text<'_>, error: &serde_json::Error) -> Diagno
 
 /// All of a file, unless it is absurdly large.
 pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    // A pipe would keep its reader waiting.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let mut bytes = Vec::new();
     File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {

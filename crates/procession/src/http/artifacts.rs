@@ -16,7 +16,7 @@ use futures_util::stream;
 use procession_core::api::Artifacts;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
-use super::output::{Range, harmless, range};
+use super::output::{Range, harmless, outside, range};
 use super::problem::{Answer, Failure};
 use super::{Context, job_id};
 
@@ -49,8 +49,7 @@ pub async fn one(
         Range::Whole => (StatusCode::OK, 0, len),
         Range::Part { first, count } => (StatusCode::PARTIAL_CONTENT, first, count),
         Range::Outside => {
-            let detail = format!("the file has {len} bytes");
-            return Err(Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail));
+            return Err(outside(len));
         }
     };
     let mut response = stream_file(&context, file, first, count);

@@ -22,7 +22,6 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use super::problem::{Answer, Failure};
-use crate::random;
 use crate::submit::{Received, Spooled};
 
 /// A sender that is slower than this over the whole body is cut off.
@@ -51,7 +50,7 @@ pub async fn into_memory(mut body: Body, limit: u64) -> Answer<Bytes> {
 /// Reads all of `body` into a file of its own as it arrives, at most `limit` bytes.
 pub async fn into_file(mut body: Body, limit: u64, context: &Context) -> Answer<Received> {
     refuse_known_length(&body, limit)?;
-    let path = context.data.incoming().join(hex(&random::bytes::<16>()));
+    let path = Spooled::place(&context.data);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(disk)?;
     let mut spooled = Spooled { path, len: 0, hash: [0; 32] };
     let mut hash = Sha256::new();
@@ -75,11 +74,6 @@ fn disk(error: std::io::Error) -> Failure {
 
 fn refuse_known_length(body: &Body, limit: u64) -> Answer<()> {
     if body.size_hint().lower() > limit { Err(Failure::too_large(limit)) } else { Ok(()) }
-}
-
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The time a body has left: patience, and a second for each KiB that came.

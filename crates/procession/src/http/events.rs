@@ -20,6 +20,7 @@ use procession_core::id::JobId;
 use procession_core::state::JobState;
 use serde_json::json;
 
+use super::output::LOOK;
 use super::problem::Answer;
 use super::{Context, job_id};
 use crate::board::Watcher;
@@ -100,6 +101,7 @@ fn events(follower: Follower) -> impl Events<Item = Result<Event, Infallible>> {
             if follower.ready.is_empty() && !follower.over {
                 tokio::select! {
                     () = follower.watcher.changed() => {}
+                    () = tokio::time::sleep(LOOK) => {}
                     () = follower.context.background.stopping().cancelled() => return None,
                 }
             }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -28,6 +29,9 @@ pub async fn stderr(state: State<Context>, id: Path<String>, query: Query, heade
     output(state, id, query, headers, Stream::Stderr).await
 }
 
+/// Between two looks at a stream that nothing new is told of.
+pub(super) const LOOK: Duration = Duration::from_millis(500);
+
 async fn output(
     State(context): State<Context>,
     Path(id): Path<String>,
@@ -38,12 +42,25 @@ async fn output(
     let id = job_id(&id)?;
     let attempt = query.parsed::<u32>("attempt")?;
     let tail = context.tail(id, attempt, stream).await?;
-    let response = if query.flag("follow")? {
-        Body::from_stream(follow(context, id, attempt, stream)).into_response()
-    } else {
-        ranged(&context, tail.clone(), &headers)?
-    };
-    Ok(with_headers(response, &tail))
+    if query.flag("follow")? {
+        let response = Body::from_stream(follow(context, id, attempt, stream)).into_response();
+        return Ok(with_headers(response, &tail));
+    }
+    let tail = context.background.blocking(move || tail.open()).await.map_err(gone)?;
+    Ok(with_headers(ranged(&context, tail.clone(), &headers)?, &tail))
+}
+
+/// The file is not where it was written: the job removed it, or somebody else did.
+fn gone(error: io::Error) -> Failure {
+    tracing::warn!(%error, "output cannot be read");
+    Failure::new(StatusCode::NOT_FOUND, "output_gone", "the file with this output is not there any more")
+}
+
+/// All of a stream that is over, as a body.
+pub(super) async fn whole(context: &Context, tail: Tail) -> Answer<Body> {
+    let tail = context.background.blocking(move || tail.open()).await.map_err(gone)?;
+    let pieces = tail.pieces();
+    Ok(Body::from_stream(read(context.clone(), Arc::new(tail), pieces)))
 }
 
 fn with_headers(mut response: Response, tail: &Tail) -> Response {
@@ -79,10 +96,7 @@ fn ranged(context: &Context, tail: Tail, headers: &HeaderMap) -> Answer {
         Range::Whole => (StatusCode::OK, 0, len),
         Range::Part { first, count } => (StatusCode::PARTIAL_CONTENT, first, count),
         Range::Outside => {
-            let value = HeaderValue::try_from(format!("bytes */{len}")).expect("digits");
-            let detail = format!("there are {len} bytes");
-            return Err(Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail)
-                .with_header(header::CONTENT_RANGE, value));
+            return Err(outside(len));
         }
     };
     let body = Body::from_stream(read(context.clone(), Arc::new(tail), cut(&pieces, first, count)));
@@ -95,6 +109,13 @@ fn ranged(context: &Context, tail: Tail, headers: &HeaderMap) -> Answer {
         headers.insert(header::CONTENT_RANGE, HeaderValue::try_from(range).expect("digits"));
     }
     Ok(response)
+}
+
+/// 416 for a range beyond `len` bytes.
+pub(super) fn outside(len: u64) -> Failure {
+    let value = HeaderValue::try_from(format!("bytes */{len}")).expect("digits");
+    Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", format!("there are {len} bytes"))
+        .with_header(header::CONTENT_RANGE, value)
 }
 
 /// What a `Range` header asks for.
@@ -166,6 +187,8 @@ fn follow(
                     Found::End => {
                         tokio::select! {
                             () = watcher.changed() => {}
+                            // Nobody tells of what goes straight to a file.
+                            () = tokio::time::sleep(LOOK) => {}
                             // Not the job's end: the client must see that it was cut off.
                             () = context.background.stopping().cancelled() => {
                                 return Err(io::ErrorKind::ConnectionAborted.into());
@@ -188,6 +211,9 @@ impl Context {
             if let Some(live) = self.running.get(id).filter(|live| live.lease.attempt.0 == number)
                 && !record.state.is_final()
             {
+                if live.output_limit == u64::MAX {
+                    return Ok(self.background.blocking(move || Tail::straight(file)).await);
+                }
                 let total = if stream == Stream::Stdout { live.stdout } else { live.stderr };
                 return Ok(Tail::running(total, live.output_limit, file));
             }

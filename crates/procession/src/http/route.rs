@@ -13,14 +13,13 @@ use procession_core::api::Job;
 use procession_core::task::{Method, Reply, ReplyFormat, Route, Task};
 
 use super::gate::{Principal, refuse_cross_site};
-use super::output::harmless;
+use super::output::{harmless, whole};
 use super::problem::{Answer, Failure};
 use super::query::{Query, prefer_wait};
 use super::{Context, submit};
 use crate::config::ReplyText;
 use crate::data::Stream;
 use crate::submit::Accepted;
-use crate::tail::Found;
 
 /// The routes that ask for a token, and those that ask for none.
 pub fn routers(context: &Context) -> (Router<Context>, Router<Context>) {
@@ -137,21 +136,7 @@ fn facts(job: &Job) -> Vec<(&'static str, String)> {
 
 async fn raw_stdout(context: &Context, job: &Job, status: StatusCode) -> Answer {
     let tail = context.tail(job.id, None, Stream::Stdout).await?;
-    let read = move || {
-        let (mut all, mut at) = (Vec::new(), 0);
-        loop {
-            match tail.read(at)? {
-                Found::Bytes(bytes) => {
-                    at += bytes.len() as u64;
-                    all.extend_from_slice(&bytes);
-                }
-                Found::Dropped(len) => at += len,
-                Found::End => return std::io::Result::Ok(all),
-            }
-        }
-    };
-    let bytes = context.background.blocking(read).await.map_err(Failure::internal)?;
-    let mut response = (status, bytes).into_response();
+    let mut response = (status, whole(context, tail).await?).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     harmless(headers, None);
