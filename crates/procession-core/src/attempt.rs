@@ -187,6 +187,11 @@ impl Attempt {
         self.state
     }
 
+    /// Its bounds.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// How it ended; final once it is over.
     pub fn verdict(&self) -> Verdict {
         self.verdict

@@ -14,9 +14,10 @@ use rustix::event::epoll::EventFlags;
 use rustix::process::Signal;
 
 use crate::attempts::Attempts;
+use crate::ending::{Asked, Ending, Step};
 use crate::events::{AttemptId, ServerPart, Source};
 use crate::server::{Death, Server};
-use crate::supervise::{not_started, start};
+use crate::supervise::{Attempt, not_started, start};
 use crate::sys::{clock, signals};
 use crate::world::{Alarm, Outbox, Trees, World};
 use crate::{KeeperError, orphans};
@@ -36,18 +37,6 @@ const TEND_EVERY: Duration = Duration::from_millis(200);
 /// Between two passes over what a dead monitor left.
 const STRAYS_EVERY: Duration = Duration::from_millis(10);
 
-/// How far the operator's wish to end has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Ending {
-    No,
-    /// SHUTDOWN was said.
-    Drain,
-    /// SHUTDOWN `now` was said.
-    Now,
-    /// Everything was killed; the exit status.
-    Forced(u8),
-}
-
 /// The keeper's state.
 pub(crate) struct Keeper {
     pub(crate) world: World,
@@ -56,7 +45,6 @@ pub(crate) struct Keeper {
     pub(crate) signals: OwnedFd,
     pub(crate) children: OwnedFd,
     ending: Ending,
-    goodbye: Option<u8>,
     /// Set where there is nothing more to do.
     done: Option<Result<u8, KeeperError>>,
 }
@@ -72,7 +60,7 @@ impl Keeper {
         let once = EventFlags::IN | EventFlags::ONESHOT;
         events.add_for(children.as_fd(), Source::Children, once).map_err(KeeperError::start("events"))?;
         let attempts = Attempts::default();
-        Ok(Self { world, server, attempts, signals, children, ending: Ending::No, goodbye: None, done: None })
+        Ok(Self { world, server, attempts, signals, children, ending: Ending::new(), done: None })
     }
 
     /// Runs until there is nothing more to keep.
@@ -134,16 +122,14 @@ impl Keeper {
             Alarm::TendCgroups => self.tend_cgroups(),
             Alarm::ReapOrphans => self.reap_orphans(),
             Alarm::EndStrays => self.end_strays(),
-            Alarm::GiveUp => {
-                if let Ending::Forced(status) = self.ending {
-                    self.done = Some(Ok(status));
-                }
-            }
+            // To be looked at before the next wait.
+            Alarm::LookForTheEnd => {}
+            Alarm::GiveUp => self.done = Some(Ok(self.ending.status())),
         }
     }
 
     /// Gives an attempt its event, and takes leave of it if that was its last.
-    fn with(&mut self, id: AttemptId, event: impl FnOnce(&mut crate::supervise::Attempt, &mut World)) {
+    fn with(&mut self, id: AttemptId, event: impl FnOnce(&mut Attempt, &mut World)) {
         let Some(attempt) = self.attempts.get_mut(id) else { return };
         event(attempt, &mut self.world);
         if attempt.is_over()
@@ -206,7 +192,7 @@ impl Keeper {
         if let Some(failure) = failure {
             self.server_never_ran(failure.phase.name(), failure.errno);
         }
-        if self.done.is_some() || self.goodbye.is_some() || matches!(self.ending, Ending::Forced(_)) {
+        if self.done.is_some() || !self.ending.wants_a_server() {
             return;
         }
         let status = WaitStatus(wait_status);
@@ -229,12 +215,9 @@ impl Keeper {
         match message {
             ToKeeper::Ready { .. } => {
                 self.server.became_ready();
-                // A server that was started while the operator waits for the end.
-                match self.ending {
-                    Ending::Drain => self.world.outbox.say(&ToServer::Shutdown { now: false }),
-                    Ending::Now => self.world.outbox.say(&ToServer::Shutdown { now: true }),
-                    Ending::No | Ending::Forced(_) => {}
-                }
+                // A server that was started while the operator waits for the end: it knows
+                // how to end what runs.
+                self.say_shutdown(self.ending.asked());
             }
             ToKeeper::Spawn(launch) => self.spawn(&launch),
             ToKeeper::Stop { key, by, now } => {
@@ -244,7 +227,7 @@ impl Keeper {
             }
             ToKeeper::Ack { key } => self.world.acknowledge(key),
             ToKeeper::List => self.list(),
-            ToKeeper::Goodbye { status } => self.goodbye = Some(status),
+            ToKeeper::Goodbye { status } => self.ending.goodbye(status),
         }
     }
 
@@ -287,45 +270,63 @@ impl Keeper {
     // The end.
 
     fn on_signal(&mut self, signal: i32) {
-        match (signal, self.ending) {
-            (libc::SIGHUP, _) => {
-                // Before READY it may not have learnt what HUP means.
-                if self.server.is_ready() {
-                    self.server.signal(Signal::HUP);
-                }
+        if signal == libc::SIGHUP {
+            // Before READY it may not have learnt what HUP means.
+            if self.server.is_ready() {
+                self.server.signal(Signal::HUP);
             }
-            (_, Ending::No) => {
-                self.ending = Ending::Drain;
-                self.world.outbox.say(&ToServer::Shutdown { now: false });
-            }
-            (_, Ending::Drain) => {
-                self.ending = Ending::Now;
-                self.world.outbox.say(&ToServer::Shutdown { now: true });
-            }
-            (signal, Ending::Now) => self.force(128 + signal as u8),
-            (_, Ending::Forced(_)) => {}
+            return;
+        }
+        match self.ending.ask(signal as u8) {
+            Some(Asked::Forced) => self.force(),
+            Some(asked) => self.say_shutdown(asked),
+            None => {}
+        }
+    }
+
+    fn say_shutdown(&mut self, asked: Asked) {
+        match asked {
+            Asked::Drain => self.world.outbox.say(&ToServer::Shutdown { now: false }),
+            Asked::Now => self.world.outbox.say(&ToServer::Shutdown { now: true }),
+            Asked::No | Asked::Forced => {}
         }
     }
 
     /// The third request: whatever runs is killed.
-    fn force(&mut self, status: u8) {
-        self.ending = Ending::Forced(status);
+    fn force(&mut self) {
         self.server.signal(Signal::KILL);
         self.world.timers.disarm(Alarm::StartServer);
-        for id in self.attempts.ids() {
-            self.with(id, |attempt, world| attempt.stop(CancelledBy::Shutdown, true, world));
-        }
+        self.stop_all(true);
         self.world.timers.arm(Alarm::GiveUp, self.world.now.after(GIVE_UP_AFTER));
     }
 
+    /// No server came to do it. Their records stay in the journal, for the next keeper's.
+    fn end_attempts(&mut self) {
+        crate::complain(format_args!("asked to end, and no server is ready: what runs is ended without one"));
+        let longest = self.attempts.iter().map(Attempt::longest_end).max().unwrap_or_default();
+        self.stop_all(false);
+        self.world.timers.arm(Alarm::GiveUp, self.world.now.after(longest.saturating_add(GIVE_UP_AFTER)));
+    }
+
+    fn stop_all(&mut self, now: bool) {
+        for id in self.attempts.ids() {
+            self.with(id, |attempt, world| attempt.stop(CancelledBy::Shutdown, now, world));
+        }
+    }
+
     fn look_for_the_end(&mut self) {
-        let still = !self.attempts.is_empty() || self.server.is_up();
-        if self.done.is_some() || still {
+        if self.done.is_some() {
             return;
         }
-        match (self.ending, self.goodbye) {
-            (Ending::Forced(status), _) | (_, Some(status)) => self.done = Some(Ok(status)),
-            _ => {}
+        match self.ending.look(!self.attempts.is_empty(), self.server.presence(), self.world.now) {
+            Step::Wait => {}
+            Step::WaitUntil(at) => self.world.timers.arm(Alarm::LookForTheEnd, at),
+            Step::EndAttempts => {
+                self.end_attempts();
+                // Some may have ended at once: nothing else would wake us.
+                self.world.timers.arm(Alarm::LookForTheEnd, self.world.now);
+            }
+            Step::Done(status) => self.done = Some(Ok(status)),
         }
     }
 

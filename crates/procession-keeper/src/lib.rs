@@ -12,8 +12,10 @@
 //! hard limit. Messages for people go to stderr, a line each, `procession keeper: …`.
 //!
 //! Of signals to the keeper: the first TERM, INT or QUIT is SHUTDOWN to the server, the
-//! second SHUTDOWN `now`; the third kills every tree and the server, and the exit status is
-//! 128 + its number. HUP is passed on to a server that is ready, which must handle it.
+//! second SHUTDOWN `now`; the third kills every tree and the server. Where no server is ready
+//! to hear it, the keeper ends by itself: at once if nothing runs; else it waits 10 s for a
+//! server (not after a second signal) and then ends what runs, by TERM and after its grace
+//! by KILL. Unless a server said GOODBYE the exit status is 128 + the signal's number. HUP is passed on to a server that is ready, which must handle it.
 //!
 //! # For the server
 //! [`take_control_socket`] gives its end of the socket (a blocking stream, once a process).
@@ -58,6 +60,7 @@
 
 mod attempts;
 pub mod control;
+mod ending;
 mod events;
 mod file;
 mod journal;

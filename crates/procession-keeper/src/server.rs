@@ -18,6 +18,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
 
 use crate::control::{CONTROL_FD, send};
+use crate::ending::Presence;
 use crate::events::{ServerPart, Source};
 use crate::spawn::{Command, Failure, Newborn, Outcome, Process, clone, outcome, prepare};
 use crate::sys::process::{reap, signal};
@@ -77,12 +78,16 @@ impl Server {
         Self { command, listeners, generation: 0, pause: FIRST_PAUSE, ever_ready: false, up: None }
     }
 
-    pub(crate) fn is_up(&self) -> bool {
-        self.up.is_some()
+    pub(crate) fn presence(&self) -> Presence {
+        match &self.up {
+            None => Presence::Gone,
+            Some(up) if up.ready => Presence::Ready,
+            Some(_) => Presence::Starting,
+        }
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.up.as_ref().is_some_and(|up| up.ready)
+        self.presence() == Presence::Ready
     }
 
     /// It has said READY.

@@ -8,6 +8,7 @@ mod start;
 mod tree;
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use bytes::Bytes;
 use procession_core::attempt::{self, Action, Input, Instant, State, Timer, Verdict};
@@ -27,10 +28,10 @@ use tree::Tree;
 pub(crate) use start::{not_started, start};
 
 /// Output older than this goes to its file, so that people can read it.
-const WRITE_OUT_AFTER: std::time::Duration = std::time::Duration::from_millis(100);
+const WRITE_OUT_AFTER: Duration = Duration::from_millis(100);
 
 /// Between two notices of an attempt's output.
-const NOTICE_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
+const NOTICE_EVERY: Duration = Duration::from_millis(20);
 
 /// An attempt that is not over.
 pub(crate) struct Attempt {
@@ -65,6 +66,12 @@ impl Attempt {
 
     pub(crate) fn is_over(&self) -> bool {
         self.machine.state() == State::Over
+    }
+
+    /// How long it may take from a request to end to KILL.
+    pub(crate) fn longest_end(&self) -> Duration {
+        // One that has not reached its program is asked only then.
+        attempt::EXEC_TIMEOUT.saturating_add(self.machine.bounds().grace)
     }
 
     /// For LIST.

@@ -39,7 +39,9 @@ pub(crate) enum Alarm {
     ReapOrphans,
     /// What a dead monitor left behind is ended.
     EndStrays,
-    /// The third request to end does not wait for ever.
+    /// The keeper was asked to end and waits for a server no longer than this.
+    LookForTheEnd,
+    /// Nor does it wait for ever for what it has killed.
     GiveUp,
 }
 

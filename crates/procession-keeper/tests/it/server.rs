@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use procession_core::frame::{ToKeeper, ToServer};
+use procession_core::outcome::CancelledBy;
 use procession_core::record::{Containment, Ending, StopCause};
 use rustix::process::Signal;
 
@@ -149,14 +150,87 @@ fn the_first_request_drains_the_second_hurries_the_third_kills() {
 #[test]
 fn a_server_started_during_a_shutdown_is_told_of_it() {
     let (mut keeper, mut server) = Keeper::start(Containment::Cgroup);
+    let launch = keeper.launch(&["sleep"]);
+    server.spawn(&launch);
+    server.started(launch.key);
     keeper.signal(Signal::TERM);
     let is_shutdown = |message: &ToServer| matches!(message, ToServer::Shutdown { now: false }).then_some(());
     server.hear("SHUTDOWN", is_shutdown);
     server.kill();
     let mut server = keeper.next_server();
     server.hear("SHUTDOWN", is_shutdown);
+    server.say(&ToKeeper::Stop { key: launch.key, by: CancelledBy::Shutdown, now: true });
     server.goodbye(0);
     assert_eq!(keeper.wait().code(), Some(0));
+}
+
+#[test]
+fn asked_to_end_with_nothing_to_keep_it_waits_for_no_server() {
+    // Between two, later and later; then with one that never says READY.
+    for hangs in [false, true] {
+        let (mut keeper, server) = Keeper::start(Containment::Cgroup);
+        server.kill();
+        for _ in 0..4 {
+            keeper.next_link().kill();
+        }
+        let link = hangs.then(|| keeper.next_link());
+        let start = Instant::now();
+        keeper.signal(Signal::TERM);
+        assert_eq!(keeper.wait().code(), Some(128 + 15), "{hangs}");
+        assert!(start.elapsed() < Duration::from_millis(500), "{hangs} {:?}", start.elapsed());
+        assert!(!keeper.has_cgroups());
+        drop(link);
+    }
+}
+
+#[test]
+fn asked_twice_without_a_server_it_ends_what_runs_and_its_records_wait() {
+    for level in LEVELS {
+        let (mut keeper, mut server) = Keeper::start(level);
+        let mut deaf = keeper.launch(&["ignore-term"]);
+        deaf.grace = Duration::from_millis(200);
+        let polite = keeper.launch(&["sleep"]);
+        for launch in [&deaf, &polite] {
+            server.spawn(launch);
+            server.started(launch.key);
+        }
+        server.hear("that it is deaf", |message| match message {
+            ToServer::Output(notice) if notice.key == deaf.key => Some(()),
+            _ => None,
+        });
+        server.kill();
+        // It hangs on its way to READY.
+        let _link = keeper.next_link();
+        let start = Instant::now();
+        keeper.signal(Signal::TERM);
+        keeper.signal(Signal::INT);
+        assert!(matches!(keeper.wait().code(), Some(130 | 143)), "{level:?}");
+        assert!(start.elapsed() < Duration::from_secs(2), "{level:?} {:?}", start.elapsed());
+        let (_keeper, mut server) = keeper.successor();
+        let (running, over) = server.list();
+        assert_eq!((running.len(), over.len()), (0, 2), "{level:?}");
+        let by = CancelledBy::Shutdown;
+        for (launch, signal) in [(&deaf, 9), (&polite, 15)] {
+            let ending = Ending::Ended { wait_status: signal, stopped: Some(StopCause::Cancelled { by }) };
+            assert!(over.iter().any(|r| r.key == launch.key && r.ending == ending), "{level:?} {over:?}");
+        }
+    }
+}
+
+#[test]
+fn asked_once_without_a_server_it_ends_what_runs_in_a_bounded_time() {
+    let (mut keeper, mut server) = Keeper::start(Containment::Cgroup);
+    let launch = keeper.launch(&["sleep"]);
+    server.spawn(&launch);
+    let pid = server.started(launch.key).pid;
+    server.kill();
+    let _link = keeper.next_link();
+    let start = Instant::now();
+    keeper.signal(Signal::TERM);
+    assert_eq!(keeper.wait().code(), Some(128 + 15));
+    // It had the time that a server might have taken.
+    assert!((9..13).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    assert!(!std::fs::exists(format!("/proc/{pid}")).expect("readable"));
 }
 
 #[test]
