@@ -88,7 +88,8 @@ impl Tail {
     /// Holds on to the file, so that what is read later is still there when the job has been
     /// removed meanwhile.
     pub fn open(mut self) -> io::Result<Self> {
-        if let Source::File(path) = &self.source {
+        // Where nothing was written yet there is no file yet.
+        if let (Source::File(path), false) = (&self.source, self.segments().is_empty()) {
             self.source = Source::Open(Arc::new(open_regular(path)?));
         }
         Ok(self)

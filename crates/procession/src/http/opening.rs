@@ -97,14 +97,21 @@ mod tests {
 
     #[test]
     fn the_clock_runs_until_the_protocol_is_known() {
-        for silent in [&[][..], &[b"P"], &[b"PRI * HTTP/2.0\r\n"], &[b"PRI", b" * HTTP/2.0\r\n\r\nSM\r\n\r"]]
-        {
-            assert!(!decided(silent), "{silent:?}");
+        let silent = ["", "P", "PRI * HTTP/2.0\r\n", "PRI| * HTTP/2.0\r\n\r\nSM\r\n\r"];
+        let spoken = [
+            "GET",
+            "PO",
+            "P|OST",
+            "PRIX",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "PRI| * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        ];
+        let parts = |text: &'static str| text.split('|').map(str::as_bytes).collect::<Vec<_>>();
+        for text in silent {
+            assert!(!decided(&parts(text)), "{text:?}");
         }
-        for spoken in
-            [&[&b"GET"[..]][..], &[b"PO"], &[b"P", b"OST"], &[PREFACE], &[b"PRI", &PREFACE[3..]], &[b"PRIX"]]
-        {
-            assert!(decided(spoken), "{spoken:?}");
+        for text in spoken {
+            assert!(decided(&parts(text)), "{text:?}");
         }
     }
 }
