@@ -49,17 +49,23 @@ impl Board {
         Watcher { board: self.clone(), job, news }
     }
 
-    /// Which jobs change from now on.
+    /// Which jobs change their state from now on.
     pub fn watch_all(&self) -> broadcast::Receiver<JobId> {
         self.all.subscribe()
     }
 
-    /// Something about `job` changed.
+    /// The state of `job` changed.
     pub fn tell(&self, job: JobId) {
         if self.all.receiver_count() > 0 {
             // The last receiver may have gone this instant.
             let _ = self.all.send(job);
         }
+        self.tell_its_own(job);
+    }
+
+    /// Something of `job` changed that only those want to know who watch this job: output,
+    /// progress.
+    pub fn tell_its_own(&self, job: JobId) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }

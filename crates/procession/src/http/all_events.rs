@@ -2,7 +2,7 @@
 //! client that is too slow is told how many it missed (`missed`); what it needs whole, it
 //! asks of `/v1/jobs/{id}/events`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -21,9 +21,13 @@ use super::problem::Answer;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// As many ends as there can be news on their way.
+const REMEMBERED: usize = 4096;
+
 /// Follows all jobs until the client or the server goes.
 pub async fn stream(State(context): State<Context>) -> Answer {
-    let watcher = Watcher { news: context.board.watch_all(), context, told: HashMap::new() };
+    let watcher =
+        Watcher { news: context.board.watch_all(), context, told: HashMap::new(), over: VecDeque::new() };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Ok(Sse::new(events(watcher)).keep_alive(keep_alive).into_response())
 }
@@ -31,8 +35,10 @@ pub async fn stream(State(context): State<Context>) -> Answer {
 struct Watcher {
     context: Context,
     news: Receiver<JobId>,
-    /// The last state told of each job that is not over.
+    /// The last state told of each job that is not over, or in `over`.
     told: HashMap<JobId, (u32, JobState)>,
+    /// Jobs whose end was told lately: news of their start may come after it, and is none.
+    over: VecDeque<JobId>,
 }
 
 fn events(watcher: Watcher) -> impl Events<Item = Result<Event, Infallible>> {
@@ -64,7 +70,12 @@ impl Watcher {
             return None;
         }
         if job.state.is_final() {
-            self.told.remove(&id);
+            self.over.push_back(id);
+        }
+        if self.over.len() > REMEMBERED
+            && let Some(oldest) = self.over.pop_front()
+        {
+            self.told.remove(&oldest);
         }
         Some(named("state", &serde_json::to_string(&job).ok()?))
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use procession_store::StoreError;
 
 use crate::scheduler::Scheduler;
 
@@ -16,11 +15,10 @@ const LOOK: Duration = Duration::from_millis(500);
 pub async fn expire(scheduler: Arc<Scheduler>) {
     let stopping = scheduler.background.stopping().clone();
     while stopping.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-        loop {
+        // Asked of a reader, so that a store with nothing to do is left in peace.
+        while matches!(scheduler.store.next_due().await, Ok(Some(due)) if due <= Timestamp::now()) {
             let expired = match scheduler.store.expire(Timestamp::now()).await {
                 Ok(expired) => expired,
-                // Nothing is acknowledged any more, so nothing is gained by going on.
-                Err(error @ StoreError::Disk(_)) => scheduler.background.give_up(&error),
                 Err(error) => {
                     tracing::error!(%error, "waiting jobs cannot be expired");
                     break;

@@ -30,6 +30,7 @@ impl Scheduler {
             let pause = match self.claim_and_launch().await {
                 Ok(Claimed::Full) => continue,
                 Ok(Claimed::All { next_due }) => until(next_due),
+                Err(error @ StoreError::Disk(_)) => self.background.give_up(&error),
                 Err(error) => {
                     tracing::error!(%error, "no jobs can be claimed");
                     PAUSE

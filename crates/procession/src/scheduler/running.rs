@@ -202,7 +202,7 @@ impl Running {
         };
         change(live);
         drop(state);
-        self.board.tell(key.job);
+        self.board.tell_its_own(key.job);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
