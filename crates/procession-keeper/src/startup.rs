@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, set_child_subreaper, setrlimit, umask};
+use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit, umask};
 
 use crate::sys::signals;
 
@@ -16,6 +16,9 @@ pub(crate) struct Inherited {
     pub(crate) nofile: (u64, u64),
     /// Runs at another niceness than 0.
     pub(crate) niced: bool,
+    /// Processes that have nothing to do with jobs may be or become our children: as PID 1
+    /// everybody's orphans do.
+    pub(crate) strangers: bool,
 }
 
 /// Changes this process, once, before it has children. Must be its only thread.
@@ -24,14 +27,16 @@ pub(crate) fn settle() -> Result<Inherited, Errno> {
     fill_standard_descriptors()?;
     close_on_exec()?;
     // Orphans of our trees come to us, not to init.
-    set_child_subreaper(Some(rustix::process::getpid()))?;
+    set_child_subreaper(Some(getpid()))?;
     fresh_keyring();
     umask(Mode::from_raw_mode(0o077));
     // Children inherit it, and between clone and exec they cannot set it without setting
     // ours: it belongs to the memory, which is shared.
     let _ = std::fs::write("/proc/self/oom_score_adj", "0");
     let niced = rustix::process::getpriority_process(None).is_ok_and(|nice| nice != 0);
-    Ok(Inherited { nofile: raise_open_files(), niced })
+    let strangers = getpid().as_raw_nonzero().get() == 1
+        || crate::orphans::children().is_none_or(|children| !children.is_empty());
+    Ok(Inherited { nofile: raise_open_files(), niced, strangers })
 }
 
 /// So that no descriptor of ours is ever 0, 1 or 2, which children overwrite.

@@ -52,7 +52,7 @@ pub struct Door {
     pub taken: Arc<dyn Fn(JobId) + Send + Sync>,
 }
 
-/// One wish for a job.
+/// One request for a job.
 #[derive(Debug)]
 pub struct Request {
     /// Its task.

@@ -102,6 +102,8 @@ fn usage_of(usage: &libc::rusage) -> Usage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) parent: i32,
+    /// The leader's pid: no other process gets that number while one of the session lives.
+    pub(crate) session: i32,
     /// With the pid and the boot id this names one process for good.
     pub(crate) start_ticks: u64,
     /// It has not called exec since it was forked.
@@ -126,11 +128,13 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let mut fields = fields.split_ascii_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    let flags: u64 = fields.nth(4)?.parse().ok()?;
+    let session = fields.nth(1)?.parse().ok()?;
+    let flags: u64 = fields.nth(2)?.parse().ok()?;
     let threads: u64 = fields.nth(10)?.parse().ok()?;
     let start_ticks = fields.nth(1)?.parse().ok()?;
     Some(Stat {
         parent,
+        session,
         start_ticks,
         before_exec: flags & PF_FORKNOEXEC != 0,
         zombie: matches!(state, "Z" | "X"),
@@ -144,8 +148,8 @@ mod tests {
 
     #[test]
     fn a_name_of_parentheses_does_not_move_the_fields() {
-        let text = b"42 (a) R 1 (b)) S 7 42 42 0 -1 4194368 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
-        let stat = Stat { parent: 7, start_ticks: 987_654, before_exec: true, zombie: false, exiting: false };
+        let text = b"42 (a) R 1 (b)) S 7 41 40 0 -1 4194368 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+        let stat = Stat { parent: 7, session: 40, start_ticks: 987_654, before_exec: true, zombie: false, exiting: false };
         assert_eq!(parse_stat(text), Some(stat));
         assert_eq!(parse_stat(b"42 (a"), None);
     }

@@ -4,8 +4,14 @@
 //! kernels, every child born into it later, and killing a parent folder does that to all
 //! below. So only leaves are killed, and a killed one is removed, never used again. A slot
 //! comes back only if [`Slot::is_clean`]. The keeper owns the pool; `supervise` asks for slots.
+//!
+//! Nothing leaves a cgroup by forking, but who may write a `cgroup.procs` above (root, or the
+//! user that the keeper runs as) can move out. Its leader is still known by its handle; what
+//! else moved out and lost its parent falls to the keeper, and `orphans` ends it. Out of
+//! reach stays only what moved out where the keeper also adopts strangers (as PID 1), in a
+//! session of its own.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -48,6 +54,8 @@ pub(crate) struct Cgroups {
     name: String,
     join: Join,
     next: u64,
+    /// Numbers of those that attempts have, or that are to be removed.
+    lent: HashSet<u64>,
     spare: Vec<Slot>,
     /// Emptying, to be removed.
     leaving: VecDeque<Slot>,
@@ -57,6 +65,7 @@ pub(crate) struct Cgroups {
 #[derive(Debug)]
 pub(crate) struct Slot {
     path: PathBuf,
+    number: u64,
     name: String,
     folder: OwnedFd,
     events: OwnedFd,
@@ -79,8 +88,15 @@ impl Cgroups {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => end_leftovers(&folder),
             Err(_) => return None,
         }
-        let mut cgroups =
-            Self { folder, name, join: Join::AtBirth, next: 0, spare: vec![], leaving: VecDeque::new() };
+        let mut cgroups = Self {
+            folder,
+            name,
+            join: Join::AtBirth,
+            next: 0,
+            lent: HashSet::new(),
+            spare: vec![],
+            leaving: VecDeque::new(),
+        };
         cgroups.join = cgroups.probe(method, stacks)?;
         Some(cgroups)
     }
@@ -112,15 +128,26 @@ impl Cgroups {
 
     /// A clean cgroup.
     pub(crate) fn take(&mut self) -> Result<Slot, Errno> {
-        match self.spare.pop() {
-            Some(slot) => Ok(slot),
-            None => self.make(),
-        }
+        let slot = match self.spare.pop() {
+            Some(slot) => slot,
+            None => self.make()?,
+        };
+        self.lent.insert(slot.number);
+        Ok(slot)
+    }
+
+    /// Whether the process is where an attempt has, or had, its processes.
+    pub(crate) fn hold(&self, pid: Pid) -> bool {
+        let name = cgroup_of(pid);
+        let rest = name.strip_prefix(&*self.name).and_then(|rest| rest.strip_prefix("/a"));
+        let number = rest.and_then(|rest| rest.split('/').next()).and_then(|number| number.parse().ok());
+        number.is_some_and(|number| self.lent.contains(&number))
     }
 
     fn make(&mut self) -> Result<Slot, Errno> {
         loop {
-            let name = format!("a{}", self.next);
+            let number = self.next;
+            let name = format!("a{number}");
             self.next += 1;
             let path = self.folder.join(&name);
             match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)) {
@@ -128,7 +155,7 @@ impl Cgroups {
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno),
                 Ok(()) => {
-                    let slot = Slot::open(path.clone(), format!("{}/{name}", self.name));
+                    let slot = Slot::open(path.clone(), number, format!("{}/{name}", self.name));
                     if slot.is_err() {
                         let _ = rustix::fs::rmdir(&path);
                     }
@@ -141,6 +168,7 @@ impl Cgroups {
     /// Takes a slot back whose attempt is over: into the pool, or to be removed.
     pub(crate) fn give_back(&mut self, slot: Slot) {
         if self.spare.len() < SPARE && slot.is_clean() {
+            self.lent.remove(&slot.number);
             self.spare.push(slot);
         } else {
             self.retire(slot);
@@ -149,14 +177,17 @@ impl Cgroups {
 
     /// Takes a slot that is never to be used again: removed now or by [`Cgroups::tend`].
     pub(crate) fn retire(&mut self, slot: Slot) {
-        if !slot.remove() {
+        if slot.remove() {
+            self.lent.remove(&slot.number);
+        } else {
             self.leaving.push_back(slot);
         }
     }
 
     /// Tries again to remove what was not empty yet; says whether anything is left to do.
     pub(crate) fn tend(&mut self) -> bool {
-        self.leaving.retain(|slot| !slot.remove());
+        let Self { leaving, lent, .. } = self;
+        leaving.retain(|slot| !slot.remove() || !lent.remove(&slot.number));
         !self.leaving.is_empty()
     }
 
@@ -185,11 +216,11 @@ impl Cgroups {
 }
 
 impl Slot {
-    fn open(path: PathBuf, name: String) -> Result<Self, Errno> {
+    fn open(path: PathBuf, number: u64, name: String) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&path, flags, Mode::empty())?;
         let events = openat(&folder, "cgroup.events", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { path, name, folder, events, killed: false })
+        Ok(Self { path, number, name, folder, events, killed: false })
     }
 
     /// For CLONE_INTO_CGROUP.
@@ -266,8 +297,7 @@ impl Slot {
     /// the number may have gone to a stranger.
     fn terminate_member(&self, pid: Pid) {
         let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-        let line = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).unwrap_or_default();
-        let name = line.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+        let name = cgroup_of(pid);
         let inside =
             name.strip_prefix(&*self.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if inside {
@@ -300,6 +330,12 @@ impl Slot {
     fn remove(&self) -> bool {
         remove_tree(&self.path)
     }
+}
+
+/// The name of the cgroup that the process is in; empty where it cannot be told.
+fn cgroup_of(pid: Pid) -> String {
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned()
 }
 
 fn is_left(folder: &Path) -> bool {

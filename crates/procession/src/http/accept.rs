@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::gate::Door;
+use super::gate::Transport;
 use super::opening::Opening;
 use crate::background::Background;
 
@@ -112,8 +112,8 @@ fn is_exhaustion(error: &io::Error) -> bool {
 impl Connection {
     async fn serve(self, router: Router, place: OwnedSemaphorePermit, background: Background) {
         match self {
-            Connection::Tcp(stream) => serve(stream, Door::Tcp, router, background).await,
-            Connection::Unix(stream) => serve(stream, Door::Unix, router, background).await,
+            Connection::Tcp(stream) => serve(stream, Transport::Tcp, router, background).await,
+            Connection::Unix(stream) => serve(stream, Transport::Unix, router, background).await,
         }
         drop(place);
     }
@@ -140,7 +140,7 @@ impl Connection {
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    door: Door,
+    transport: Transport,
     router: Router,
     background: Background,
 ) {
@@ -148,7 +148,7 @@ async fn serve(
     let begun = asked.clone();
     let service = router.map_request(move |mut request: Request<Incoming>| {
         begun.cancel();
-        request.extensions_mut().insert(door);
+        request.extensions_mut().insert(transport);
         request.map(axum::body::Body::new)
     });
     let mut builder = Builder::new(TokioExecutor::new());

@@ -32,7 +32,7 @@ impl Principal {
 
 /// How the connection came in, set by the accept loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Transport {
     /// Over TCP.
     Tcp,
     /// Over a Unix socket: no browser can be tricked into one, so its Host says nothing.
@@ -62,7 +62,7 @@ impl Gate {
     }
 
     fn check_host(&self, request: &Request) -> Answer<()> {
-        if request.extensions().get::<Door>() == Some(&Door::Unix) {
+        if request.extensions().get::<Transport>() == Some(&Transport::Unix) {
             return Ok(());
         }
         let from_header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());

@@ -35,7 +35,7 @@ pub async fn retry(
             again(&context, id, task.input.body).await.map_err(Failure::internal)?
         }
     };
-    let wish = Request {
+    let submission = Request {
         task,
         body,
         values,
@@ -45,7 +45,7 @@ pub async fn retry(
         principal: principal.0,
         retry_of: Some(id),
     };
-    let accepted = context.submit(wish).await?;
+    let accepted = context.submit(submission).await?;
     let mut response = (StatusCode::ACCEPTED, Json(context.taken(&accepted).await?)).into_response();
     describe(&mut response, &accepted);
     Ok(response)

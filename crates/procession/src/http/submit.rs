@@ -35,10 +35,10 @@ pub async fn submit(
     if query.get("lane").is_some() {
         return Err(Failure::query("lane", "this version has no lanes"));
     }
-    let mut wish = read(&context, task, principal, &query, &parts.headers, body).await?;
-    wish.priority = priority(&query)?;
-    wish.run_at = run_at(&query)?;
-    let accepted = context.submit(wish).await?;
+    let mut submission = read(&context, task, principal, &query, &parts.headers, body).await?;
+    submission.priority = priority(&query)?;
+    submission.run_at = run_at(&query)?;
+    let accepted = context.submit(submission).await?;
     let (status, job) = match wait {
         None => (StatusCode::ACCEPTED, context.taken(&accepted).await?),
         Some(wait) => {
@@ -74,7 +74,7 @@ pub(super) fn location(job: JobId) -> String {
     format!("/v1/jobs/{job}")
 }
 
-/// Reads a request into a wish for a job of `task`.
+/// Reads a request into a submission for a job of `task`.
 pub(super) async fn read(
     context: &Context,
     task: Arc<Task>,

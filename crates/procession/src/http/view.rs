@@ -25,9 +25,9 @@ impl Context {
     }
 
     /// Through the door, to the end, even if the client hangs up meanwhile.
-    pub(super) async fn submit(&self, wish: Request) -> Result<Accepted, SubmitError> {
+    pub(super) async fn submit(&self, submission: Request) -> Result<Accepted, SubmitError> {
         let context = self.clone();
-        self.background.to_completion(async move { context.door.submit(wish).await }).await
+        self.background.to_completion(async move { context.door.submit(submission).await }).await
     }
 
     /// A job that was just taken, without asking the store for what is known.

@@ -32,7 +32,7 @@ struct State {
     stops: HashMap<AttemptKey, Stop>,
 }
 
-/// A wish that an attempt end.
+/// A request that an attempt end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stop {
     /// Whose.
@@ -134,7 +134,7 @@ impl Running {
         self.change(key, |live| live.scratch = Some(scratch));
     }
 
-    /// The attempt's launch is on its way; returns a wish to stop it that came before.
+    /// The attempt's launch is on its way; returns a request to stop it that came before.
     pub fn launched(&self, key: AttemptKey) -> Option<Stop> {
         let mut state = self.lock();
         state.launched.insert(key);
@@ -142,7 +142,7 @@ impl Running {
     }
 
     /// Whether the keeper can be told to stop the attempt now; if its launch is not on its
-    /// way yet, the wish is kept for [`Running::launched`].
+    /// way yet, the request is kept for [`Running::launched`].
     pub fn may_stop(&self, key: AttemptKey, stop: Stop) -> bool {
         let mut state = self.lock();
         let known = state.launched.contains(&key);
