@@ -19,7 +19,7 @@ use crate::events::{AttemptId, ServerPart, Source};
 use crate::server::{Death, Server};
 use crate::supervise::{Attempt, not_started, start};
 use crate::sys::{clock, signals};
-use crate::world::{Alarm, Outbox, Trees, World};
+use crate::world::{Alarm, Outbox, STRAYS_EVERY, Trees, World};
 use crate::{KeeperError, orphans};
 
 /// One frame of an answer to LIST holds at most this much.
@@ -33,9 +33,6 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 
 /// How often removing cgroups that are not empty is tried again.
 const TEND_EVERY: Duration = Duration::from_millis(200);
-
-/// Between two passes over what a dead monitor left.
-const STRAYS_EVERY: Duration = Duration::from_millis(10);
 
 /// The keeper's state.
 pub(crate) struct Keeper {
@@ -156,9 +153,13 @@ impl Keeper {
 
     /// Until there are none: each pass makes orphans of more.
     fn end_strays(&mut self) {
-        let World { own, spared, .. } = &mut self.world;
-        if orphans::end_strays(&*own, spared) {
-            self.world.timers.arm(Alarm::EndStrays, self.world.now.after(STRAYS_EVERY));
+        let World { own, spared, trees, .. } = &mut self.world;
+        match trees {
+            Trees::Cgroups(_) => _ = self.world.end_escaped(None, false),
+            Trees::Monitors if orphans::end_strays(&*own, spared) => {
+                self.world.timers.arm(Alarm::EndStrays, self.world.now.after(STRAYS_EVERY));
+            }
+            Trees::Monitors => {}
         }
     }
 

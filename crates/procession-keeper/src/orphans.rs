@@ -1,12 +1,13 @@
 //! Children that are ours only by default: descendants of jobs that fell to us as their
 //! subreaper, and, as PID 1, everybody's. The dead are reaped; the living are left alone but
-//! for those whose monitor died.
+//! for those whose monitor died, and those that moved out of their attempt's cgroup.
 
 use std::collections::HashSet;
 
 use rustix::process::{Pid, Signal, getpid};
 
-use crate::sys::process::{first_dead_child, reap_if_ended};
+use crate::sys::process::{first_dead_child, reap_if_ended, stat};
+use crate::tree::cgroup::Cgroups;
 use crate::tree::descendants::{Row, living, signal_row, table};
 
 /// Our children, dead or alive; `None` on a kernel that does not list them.
@@ -40,13 +41,45 @@ pub(crate) fn end_strays(own: &HashSet<Pid>, spared: &mut HashSet<Pid>) -> bool 
         |row: &Row| Pid::from_raw(row.pid).is_some_and(|pid| own.contains(&pid) || spared.contains(&pid));
     let mut found = false;
     for stray in table.iter().filter(|row| row.parent == us && !known(row)) {
-        let below = living(&table, stray.pid);
-        for row in below.into_iter().chain(Some(*stray).filter(|stray| !stray.zombie)) {
-            signal_row(row, &[Signal::KILL]);
-            found = true;
-        }
+        found |= end_with_all_below(&table, *stray);
     }
     found
+}
+
+fn end_with_all_below(table: &[Row], stray: Row) -> bool {
+    let below = living(table, stray.pid);
+    let all = below.into_iter().chain(Some(stray).filter(|stray| !stray.zombie));
+    all.map(|row| signal_row(row, &[Signal::KILL])).count() > 0
+}
+
+/// A living child that has moved out of the cgroup it was born in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Escaped {
+    pub(crate) pid: Pid,
+    /// The leader of an attempt, unless it left that too.
+    pub(crate) session: i32,
+}
+
+/// Those of our children that are neither `own` nor `spared`, nor in any cgroup of attempts.
+pub(crate) fn escaped(own: &HashSet<Pid>, spared: &mut HashSet<Pid>, cgroups: &Cgroups) -> Vec<Escaped> {
+    let children = children().unwrap_or_default();
+    spared.retain(|pid| children.contains(pid));
+    let unknown = children.into_iter().filter(|pid| !own.contains(pid) && !spared.contains(pid));
+    let living = unknown.filter_map(|pid| Some((pid, stat(pid).filter(|stat| !stat.zombie)?)));
+    let left = living.filter(|(pid, _)| cgroups.was_left_by(*pid));
+    left.map(|(pid, stat)| Escaped { pid, session: stat.session }).collect()
+}
+
+/// Kills them and all below. Who is below and not seen in time falls to us in turn.
+pub(crate) fn end_escaped(escaped: &[Escaped]) {
+    if escaped.is_empty() {
+        return;
+    }
+    let table = table();
+    for gone in escaped {
+        let row = table.iter().find(|row| row.pid == gone.pid.as_raw_nonzero().get());
+        row.map(|row| end_with_all_below(&table, *row));
+    }
 }
 
 /// Without the list of children only the first dead one can be seen: one of our own in

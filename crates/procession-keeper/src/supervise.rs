@@ -269,7 +269,7 @@ impl Attempt {
         match action {
             Action::Announce => self.announce(world),
             Action::SignalTree => self.tree.terminate(&self.process),
-            Action::KillTree => self.tree.kill(self.process.pid),
+            Action::KillTree => self.tree.kill(&self.process),
             Action::Arm(timer, at) => world.timers.arm(Alarm::Attempt(self.id, timer), at),
             Action::Disarm(timer) => world.timers.disarm(Alarm::Attempt(self.id, timer)),
             Action::Sweep { leave } => {

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use procession_core::attempt::{Instant, Timer};
 use procession_core::frame::{Message, OutputNotice, ToServer};
@@ -13,12 +14,16 @@ use rustix::process::Pid;
 
 use crate::events::{AttemptId, Events};
 use crate::journal::Journal;
+use crate::orphans::{self, Escaped};
 use crate::startup::Inherited;
 use crate::sys::clone::Method;
 use crate::sys::stack::Stacks;
 use crate::timers::Timers;
 use crate::tree::cgroup::Cgroups;
 use crate::unacknowledged::Unacknowledged;
+
+/// Between two passes over what fell to us and is to end.
+pub(crate) const STRAYS_EVERY: Duration = Duration::from_millis(10);
 
 /// Everything that happens at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,7 +42,7 @@ pub(crate) enum Alarm {
     TendCgroups,
     /// Orphans are reaped.
     ReapOrphans,
-    /// What a dead monitor left behind is ended.
+    /// What a dead monitor left behind is ended, and what left its cgroup.
     EndStrays,
     /// The keeper was asked to end and waits for a server no longer than this.
     LookForTheEnd,
@@ -65,7 +70,8 @@ pub(crate) struct World {
     pub(crate) null: Rc<OwnedFd>,
     /// Children that are ours to reap; all others are orphans.
     pub(crate) own: HashSet<Pid>,
-    /// Monitors whose attempt is over and left something running: not strays.
+    /// What may run on though its attempt is over: monitors of what was left running, and
+    /// what left its cgroup and was then left alone.
     pub(crate) spared: HashSet<Pid>,
     pub(crate) journal: Journal,
     pub(crate) left: Unacknowledged,
@@ -78,6 +84,26 @@ impl World {
             Trees::Cgroups(_) => Containment::Cgroup,
             Trees::Monitors => Containment::Monitor,
         }
+    }
+
+    /// Ends what has left its cgroup and fallen to us, or `spare`s it for good; says how many
+    /// of it were of the `leader`'s session. Where strangers fall to us too, only these are
+    /// known to be anyone's.
+    pub(crate) fn end_escaped(&mut self, leader: Option<Pid>, spare: bool) -> u32 {
+        let Trees::Cgroups(cgroups) = &self.trees else { return 0 };
+        let of_leader =
+            |gone: &Escaped| leader.is_some_and(|leader| gone.session == leader.as_raw_nonzero().get());
+        let mut escaped = orphans::escaped(&self.own, &mut self.spared, cgroups);
+        if self.inherited.strangers {
+            escaped.retain(of_leader);
+        }
+        if spare {
+            self.spared.extend(escaped.iter().map(|gone| gone.pid));
+        } else if !escaped.is_empty() {
+            orphans::end_escaped(&escaped);
+            self.timers.arm(Alarm::EndStrays, self.now.after(STRAYS_EVERY));
+        }
+        u32::try_from(escaped.iter().filter(|gone| of_leader(gone)).count()).unwrap_or(u32::MAX)
     }
 
     /// An attempt is over: into the journal, then to the server.

@@ -13,7 +13,10 @@ use crate::spawn::Process;
 use crate::sys::process::{reap, signal};
 use crate::tree::cgroup::Slot;
 use crate::tree::watch::{Order, Report, Wire};
-use crate::world::{Alarm, Trees, World};
+use crate::world::{Alarm, STRAYS_EVERY, Trees, World};
+
+/// With more children than this their list is read at intervals, not at the end of each.
+const FEW: usize = 256;
 
 /// See the module.
 pub(super) enum Tree {
@@ -63,10 +66,14 @@ impl Tree {
         }
     }
 
-    pub(super) fn kill(&mut self, leader: Pid) {
-        self.count(leader);
+    /// The leader by its handle too: it may have moved out of its cgroup.
+    pub(super) fn kill(&mut self, leader: &Process) {
+        self.count(leader.pid);
         match self {
-            Tree::Cgroup { slot, .. } => slot.kill(),
+            Tree::Cgroup { slot, .. } => {
+                slot.kill();
+                signal(leader.pidfd.as_fd(), Signal::KILL);
+            }
             Tree::Monitor(watch) => watch.wire.order(Order::Kill),
         }
     }
@@ -90,6 +97,17 @@ impl Tree {
             watch.wire.order(if leave { Order::Leave } else { Order::Sweep });
             return None;
         }
+        let answer = self.sweep_cgroup(leave, (id, leader), world);
+        self.end_escaped(leave, leader, world);
+        answer
+    }
+
+    fn sweep_cgroup(
+        &mut self,
+        leave: bool,
+        (id, leader): (AttemptId, Pid),
+        world: &mut World,
+    ) -> Option<Input> {
         let populated = matches!(self, Tree::Cgroup { slot, .. } if slot.is_populated());
         if !populated || self.count(leader) == 0 {
             return Some(Input::TreeEmpty);
@@ -100,12 +118,25 @@ impl Tree {
             return Some(Input::TreeEmpty);
         }
         slot.kill();
+        // The parents of some that moved out may be among them: these fall to us only now.
+        world.timers.arm(Alarm::EndStrays, world.now.after(STRAYS_EVERY));
         let source = Source::Attempt(id, Part::Tree);
         let watched = world.events.add_for(slot.events(), source, EventFlags::PRI);
         // Only after the watch is set: a change before it would not wake us. Unwatched, the
         // drain's bound ends the wait.
         let gone = watched.is_ok() && !slot.is_populated();
         gone.then_some(Input::TreeEmpty)
+    }
+
+    /// What moved out of the cgroup and lost its parent has fallen to the keeper. Looked for at
+    /// each end as long as that is cheap.
+    fn end_escaped(&mut self, leave: bool, leader: Pid, world: &mut World) {
+        let Tree::Cgroup { leaked, .. } = self else { return };
+        if leave || world.own.len() <= FEW {
+            *leaked = leaked.saturating_add(world.end_escaped(Some(leader), leave));
+        } else if !world.timers.is_armed(Alarm::EndStrays) {
+            world.timers.arm(Alarm::EndStrays, world.now.after(STRAYS_EVERY));
+        }
     }
 
     /// The leader's raw status and usage, as far as they are known.

@@ -149,7 +149,14 @@ mod tests {
     #[test]
     fn a_name_of_parentheses_does_not_move_the_fields() {
         let text = b"42 (a) R 1 (b)) S 7 41 40 0 -1 4194368 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
-        let stat = Stat { parent: 7, session: 40, start_ticks: 987_654, before_exec: true, zombie: false, exiting: false };
+        let stat = Stat {
+            parent: 7,
+            session: 40,
+            start_ticks: 987_654,
+            before_exec: true,
+            zombie: false,
+            exiting: false,
+        };
         assert_eq!(parse_stat(text), Some(stat));
         assert_eq!(parse_stat(b"42 (a"), None);
     }

@@ -136,9 +136,15 @@ impl Cgroups {
         Ok(slot)
     }
 
-    /// Whether the process is where an attempt has, or had, its processes.
-    pub(crate) fn hold(&self, pid: Pid) -> bool {
-        let name = cgroup_of(pid);
+    /// Whether the process has left the cgroups of attempts. One of which nothing can be
+    /// read has not.
+    pub(crate) fn was_left_by(&self, pid: Pid) -> bool {
+        cgroup_of(pid).is_some_and(|name| !self.holds(&name))
+    }
+
+    /// Whether it is, or is below, a cgroup in which an attempt has its processes or left
+    /// them.
+    fn holds(&self, name: &str) -> bool {
         let rest = name.strip_prefix(&*self.name).and_then(|rest| rest.strip_prefix("/a"));
         let number = rest.and_then(|rest| rest.split('/').next()).and_then(|number| number.parse().ok());
         number.is_some_and(|number| self.lent.contains(&number))
@@ -187,7 +193,13 @@ impl Cgroups {
     /// Tries again to remove what was not empty yet; says whether anything is left to do.
     pub(crate) fn tend(&mut self) -> bool {
         let Self { leaving, lent, .. } = self;
-        leaving.retain(|slot| !slot.remove() || !lent.remove(&slot.number));
+        leaving.retain(|slot| {
+            let gone = slot.remove();
+            if gone {
+                lent.remove(&slot.number);
+            }
+            !gone
+        });
         !self.leaving.is_empty()
     }
 
@@ -297,7 +309,7 @@ impl Slot {
     /// the number may have gone to a stranger.
     fn terminate_member(&self, pid: Pid) {
         let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-        let name = cgroup_of(pid);
+        let name = cgroup_of(pid).unwrap_or_default();
         let inside =
             name.strip_prefix(&*self.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if inside {
@@ -332,10 +344,10 @@ impl Slot {
     }
 }
 
-/// The name of the cgroup that the process is in; empty where it cannot be told.
-fn cgroup_of(pid: Pid) -> String {
-    let text = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).unwrap_or_default();
-    text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned()
+/// The name of the cgroup that the process is in.
+fn cgroup_of(pid: Pid) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
 fn is_left(folder: &Path) -> bool {

@@ -5,6 +5,7 @@
 
 mod clean;
 mod ends;
+mod escape;
 mod files;
 mod keeper;
 mod model;

@@ -13,7 +13,7 @@ use crate::model::cases;
 const NOBODY: [i32; 0] = [];
 
 /// Pids of processes of this keeper's jobs: those whose environment was made by its launches.
-fn job_processes(mark: &str) -> Vec<i32> {
+pub(crate) fn job_processes(mark: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").expect("readable").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let is_marked = |pid: &i32| {
@@ -23,7 +23,7 @@ fn job_processes(mark: &str) -> Vec<i32> {
     pids.filter(is_marked).collect()
 }
 
-fn marked(keeper: &Keeper, args: &[&str]) -> (procession_core::launch::Launch, String) {
+pub(crate) fn marked(keeper: &Keeper, args: &[&str]) -> (procession_core::launch::Launch, String) {
     let mut launch = keeper.launch(args);
     let mark = format!("MARK={}", launch.key.fence.0 + u64::from(std::process::id()) * 1_000_000);
     launch.env.push(mark.clone().into());

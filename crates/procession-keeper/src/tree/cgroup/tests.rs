@@ -69,3 +69,18 @@ fn a_fresh_name_is_found_beside_leftovers() {
     assert_eq!(child_folders(&cgroups.folder), Vec::<PathBuf>::new());
     let _ = fs::remove_dir(&cgroups.folder);
 }
+
+#[test]
+fn only_cgroups_that_attempts_have_hold_anything() {
+    let Some((mut cgroups, _)) = pool("holds") else { return };
+    let slot = cgroups.take().expect("one");
+    let (name, above) = (slot.name.clone(), cgroups.name.clone());
+    assert!(cgroups.holds(&name) && cgroups.holds(&format!("{name}/inner")));
+    for other in ["/", &above, &format!("{above}/made-by-a-job"), &format!("{name}0"), ""] {
+        assert!(!cgroups.holds(other), "{other}");
+    }
+    assert!(cgroups.was_left_by(rustix::process::getpid()), "we never were in one");
+    cgroups.give_back(slot);
+    assert!(!cgroups.holds(&name), "it is spare");
+    cgroups.close();
+}
