@@ -1,0 +1,153 @@
+//! The way out and other signals at awkward moments: a stop in the middle of submissions, a
+//! terminal that has gone, a hang-up, too few descriptors.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::harness::{BOUND, Client, Request, Server, Setup, at_once, wait_for};
+
+const TASKS: &str = r#"
+[limits]
+max_running = 4
+[task.quick]
+command = ["sh", "-c", 'echo "$PROCESSION_JOB_ID" >> ran']
+[task.exit]
+command = ["sh", "-c", 'sleep 0.2; exit "$1"', "sh", "{{payload.n}}"]
+[task.gate]
+command = ["sh", "-c", 'while [ ! -e go ]; do sleep 0.02; done; exit 3']
+[task.missing]
+command = ["no-such-program-anywhere"]
+"#;
+
+fn signal(process: u32, signal: Signal) {
+    let process = Pid::from_raw(i32::try_from(process).expect("a process id")).expect("not 0");
+    kill_process(process, signal).expect("it runs");
+}
+
+/// Ids of jobs that were accepted while the server was told to stop `delay` after the first.
+fn submit_and_stop(server: &Server, delay: Duration) -> Vec<String> {
+    let client: &Client = server;
+    let submit = |_| {
+        // An answer that never came promises nothing, and neither does a 503.
+        let answer = client.try_send(&Request::submit("quick", &Value::Null)).ok()?;
+        (answer.status == 202).then(|| answer.job_id())
+    };
+    std::thread::scope(|scope| {
+        let first = submit(0);
+        let began = Instant::now();
+        let more = scope.spawn(move || (0..4).filter_map(submit).collect::<Vec<_>>());
+        while began.elapsed() < delay {
+            std::hint::spin_loop();
+        }
+        server.terminate();
+        more.join().expect("no panic").into_iter().chain(first).collect()
+    })
+}
+
+#[test]
+fn a_stop_among_submissions_loses_nothing_heavy() {
+    let mut server = Server::start(TASKS);
+    let mut accepted = Vec::new();
+    for round in 0..60 {
+        let delay = Duration::from_micros(round * 7 % 9 * 500);
+        accepted.extend(submit_and_stop(&server, delay));
+        assert_eq!(server.ended().code(), Some(0), "round {round}");
+        server.start_again();
+        let lost = server.all_jobs("state=lost");
+        assert!(lost.is_empty(), "round {round}: {lost:?}");
+    }
+    assert!(accepted.len() >= 60, "{}", accepted.len());
+    for id in &accepted {
+        let job = server.over(id);
+        assert_eq!(
+            (&job["state"], &job["outcome"], &job["attempt"]),
+            (&json!("succeeded"), &json!({"kind": "exited", "code": 0}), &json!(1)),
+            "{job}"
+        );
+    }
+    let ran = fs::read_to_string(server.path().join("ran")).expect("they ran");
+    for id in &accepted {
+        assert_eq!(ran.matches(id.as_str()).count(), 1, "{id} ran once");
+    }
+}
+
+/// A server whose stderr is a pipe, and the end of it that is read.
+fn with_piped_stderr() -> (Server, BufReader<File>) {
+    let setup = Setup::new(TASKS);
+    let pipe = setup.path().join("stderr.pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("made");
+    let (log, path) = (setup.path().join("serve.log"), pipe.display().to_string());
+    let reader = std::thread::spawn(move || {
+        let mut pipe = BufReader::new(File::open(pipe).expect("opened"));
+        let mut line = String::new();
+        while !line.contains("listening on ") {
+            line.clear();
+            assert!(pipe.read_line(&mut line).expect("text") > 0, "it ended");
+            // The harness waits for this line there.
+            let mut log = File::options().create(true).append(true).open(&log).expect("a log");
+            log.write_all(line.as_bytes()).expect("written");
+        }
+        pipe
+    });
+    let script = "exec \"$@\" 2>\"$STDERR_PIPE\"";
+    let server = setup.env("STDERR_PIPE", &path).under(&["sh", "-c", script, "sh"]).start();
+    (server, reader.join().expect("no panic"))
+}
+
+#[test]
+fn a_server_whose_stderr_nobody_reads_any_more_drains_and_exits_0() {
+    let (mut server, reader) = with_piped_stderr();
+    let (serving, keeping) = (server.server_pid(), server.keeper_pid());
+    let id = server.running("gate", Value::Null);
+    drop(reader);
+    // The server warns of this, into the void.
+    assert_eq!(server.run("missing", Value::Null)["outcome"]["kind"], "spawn_failed");
+    assert_eq!((server.server_pid(), server.keeper_pid()), (serving, keeping));
+    server.terminate();
+    wait_for("it drains", BOUND, || server.get("/readyz").status == 503);
+    assert_eq!(server.job(&id)["state"], "running", "one TERM waits for what runs");
+    fs::write(server.path().join("go"), "").expect("written");
+    assert_eq!(server.ended().code(), Some(0));
+}
+
+#[test]
+fn a_hang_up_ends_neither_keeper_nor_server() {
+    let mut server = Server::start(TASKS);
+    let (serving, keeping) = (server.server_pid(), server.keeper_pid());
+    let id = server.running("gate", Value::Null);
+    for _ in 0..5 {
+        signal(keeping, Signal::HUP);
+        signal(serving, Signal::HUP);
+        assert_eq!(server.run("exit", json!({"n": 2}))["outcome"], json!({"kind": "exited", "code": 2}));
+    }
+    fs::write(server.path().join("go"), "").expect("written");
+    assert_eq!(server.over(&id)["outcome"], json!({"kind": "exited", "code": 3}));
+    assert_eq!(server.server_pid(), serving);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+fn forty_at_64_descriptors(setup: Setup) {
+    let server = setup.under(&["prlimit", "--nofile=64:64"]).start();
+    for _ in 0..2 {
+        let ids = at_once(4, |_| (0..10).map(|_| server.submit("exit", json!({"n": 2}))).collect::<Vec<_>>());
+        for id in ids.into_iter().flatten() {
+            let job = server.over(&id);
+            assert_eq!(job["outcome"], json!({"kind": "exited", "code": 2}), "{job}");
+        }
+    }
+}
+
+#[test]
+fn p03_40_jobs_at_once_with_64_descriptors_all_run_heavy() {
+    forty_at_64_descriptors(Setup::new(&TASKS.replace("max_running = 4", "max_running = 40")));
+}
+
+#[test]
+fn p03_40_jobs_at_once_with_64_descriptors_all_run_without_cgroups_heavy() {
+    forty_at_64_descriptors(Setup::new(&TASKS.replace("max_running = 4", "max_running = 40")).monitor());
+}
