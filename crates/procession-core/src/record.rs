@@ -56,7 +56,9 @@ pub enum Ending {
         /// Set where the keeper asked it to stop before it ended by itself.
         stopped: Option<StopCause>,
     },
-    /// Its monitor died before telling.
+    /// Its monitor died before telling: something killed it (its own job, as the same user,
+    /// can), or the keeper did because its job kept it stopped. An outcome has no name of
+    /// its own for that: it is `lost` with the reason `keeper_died`.
     Vanished,
 }
 

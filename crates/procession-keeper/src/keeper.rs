@@ -18,6 +18,7 @@ use crate::ending::{Asked, Ending, Step};
 use crate::events::{AttemptId, ServerPart, Source};
 use crate::server::{Death, Server};
 use crate::supervise::{Attempt, not_started, start};
+use crate::sys::process::next_stopped_child;
 use crate::sys::{clock, signals};
 use crate::world::{Alarm, Outbox, STRAYS_EVERY, Trees, World};
 use crate::{KeeperError, orphans};
@@ -114,6 +115,8 @@ impl Keeper {
             Alarm::Attempt(id, timer) => self.with(id, |attempt, world| attempt.on_timer(timer, world)),
             Alarm::WriteOut(id) => self.with(id, |attempt, world| attempt.write_out(world)),
             Alarm::Notice(id) => self.with(id, |attempt, world| attempt.notice(world)),
+            Alarm::Answer(id) => self.with(id, |attempt, world| attempt.on_silence(world)),
+            Alarm::EndOverdue => self.world.end_overdue(),
             Alarm::StartServer => self.start_server(),
             Alarm::KillServer => self.server.signal(Signal::KILL),
             Alarm::TendCgroups => self.tend_cgroups(),
@@ -147,8 +150,21 @@ impl Keeper {
     fn reap_orphans(&mut self) {
         signals::read(&self.children);
         orphans::reap(&self.world.own);
+        if matches!(self.world.trees, Trees::Monitors) {
+            self.resume_monitors();
+        }
         let once = EventFlags::IN | EventFlags::ONESHOT;
         let _ = self.world.events.modify(self.children.as_fd(), Source::Children, once);
+    }
+
+    /// A job may stop its monitor, which would then see nothing end. Who stops the server has
+    /// a reason.
+    fn resume_monitors(&mut self) {
+        while let Some(stopped) = next_stopped_child() {
+            if let Some(attempt) = self.attempts.iter().find(|attempt| attempt.is_child(stopped)) {
+                attempt.resume();
+            }
+        }
     }
 
     /// Until there are none: each pass makes orphans of more.

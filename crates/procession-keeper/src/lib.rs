@@ -162,6 +162,7 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
         null: dev_null().map_err(KeeperError::start("/dev/null"))?.into(),
         own: HashSet::new(),
         spared: HashSet::new(),
+        overdue: vec![],
         journal,
         left,
         outbox: world::Outbox::default(),

@@ -15,12 +15,13 @@ use procession_core::attempt::{self, Action, Input, Instant, State, Timer, Verdi
 use procession_core::frame::{OutputNotice, Started, ToServer};
 use procession_core::id::AttemptKey;
 use procession_core::record::{Ending, ExitRecord, Phase, Usage};
+use rustix::process::{Pid, Signal};
 
 use crate::events::{AttemptId, Part, Source};
 use crate::output::{Output, Progress};
 use crate::spawn::{Failure, Newborn, Outcome, Process, outcome};
 use crate::sys::clock::wall_us;
-use crate::sys::process::{has_ended, stat};
+use crate::sys::process::{has_ended, signal, stat};
 use crate::tree::watch::{Order, Report, Silence};
 use crate::world::{Alarm, World};
 use tree::Tree;
@@ -32,6 +33,18 @@ const WRITE_OUT_AFTER: Duration = Duration::from_millis(100);
 
 /// Between two notices of an attempt's output.
 const NOTICE_EVERY: Duration = Duration::from_millis(20);
+
+/// An order to a monitor that has not been answered for so long is looked into.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// A monitor that is found stopped so often, though it was resumed, is ended.
+const STOPPED_LOOKS: u32 = 2;
+
+/// One that does not answer at all is ended after so many looks; it may have much to do.
+const MOST_LOOKS: u32 = 10;
+
+/// A monitor that sweeps longer than its attempt waits has so long in all.
+const SWEPT_WITHIN: Duration = Duration::from_secs(2);
 
 /// An attempt that is not over.
 pub(crate) struct Attempt {
@@ -55,6 +68,8 @@ pub(crate) struct Attempt {
     finished_us: i64,
     finished: Instant,
     status: Option<(i32, Usage)>,
+    /// Looks at a monitor that does not answer, and how many found it stopped.
+    looks: (u32, u32),
     /// It was ending by itself when somebody first wanted it ended.
     unasked: bool,
 }
@@ -105,7 +120,10 @@ impl Attempt {
             Timer::Exec => match &self.tree {
                 Tree::Cgroup { .. } => self.feed(Input::ExecTimeout { phase }, world),
                 // Its answer is the input.
-                Tree::Monitor(watch) => watch.wire.order(Order::Locate),
+                Tree::Monitor(watch) => {
+                    watch.order(Order::Locate, &self.process);
+                    self.await_answer(world);
+                }
             },
             Timer::Deadline => {
                 self.look_first(world);
@@ -184,6 +202,9 @@ impl Attempt {
                     if let Report::Started { pid, start_ticks } = report {
                         (self.pid, self.start_ticks) = (pid, start_ticks);
                     }
+                    if matches!(report, Report::Located { .. } | Report::Ended { .. }) {
+                        world.timers.disarm(Alarm::Answer(self.id));
+                    }
                     self.feed(input_of(report), world);
                 }
                 Err(Silence::Quiet) => return,
@@ -192,6 +213,36 @@ impl Attempt {
                     return;
                 }
             }
+        }
+    }
+
+    pub(crate) fn is_child(&self, pid: Pid) -> bool {
+        self.process.pid == pid
+    }
+
+    /// It was stopped, and is to go on.
+    pub(crate) fn resume(&self) {
+        if matches!(self.tree, Tree::Monitor(_)) {
+            signal(self.process.pidfd.as_fd(), Signal::CONT);
+        }
+    }
+
+    fn await_answer(&self, world: &mut World) {
+        if matches!(self.tree, Tree::Monitor(_)) {
+            world.timers.arm(Alarm::Answer(self.id), world.now.after(ANSWER_WITHIN));
+        }
+    }
+
+    /// The monitor does not answer. Stopped, it is resumed, and ended if its job stops it
+    /// again: its leader dies with it, and the rest falls to us.
+    pub(crate) fn on_silence(&mut self, world: &mut World) {
+        let stopped = stat(self.process.pid).is_some_and(|stat| stat.stopped);
+        self.looks = (self.looks.0 + 1, self.looks.1 + u32::from(stopped));
+        if self.looks.0 >= MOST_LOOKS || self.looks.1 >= STOPPED_LOOKS {
+            signal(self.process.pidfd.as_fd(), Signal::KILL);
+        } else {
+            self.resume();
+            self.await_answer(world);
         }
     }
 
@@ -269,13 +320,16 @@ impl Attempt {
         match action {
             Action::Announce => self.announce(world),
             Action::SignalTree => self.tree.terminate(&self.process),
-            Action::KillTree => self.tree.kill(&self.process),
+            Action::KillTree => {
+                self.tree.kill(&self.process);
+                self.await_answer(world);
+            }
             Action::Arm(timer, at) => world.timers.arm(Alarm::Attempt(self.id, timer), at),
             Action::Disarm(timer) => world.timers.disarm(Alarm::Attempt(self.id, timer)),
             Action::Sweep { leave } => {
                 self.finished = world.now;
                 self.finished_us = wall_us();
-                return self.tree.sweep(leave, (self.id, self.process.pid), world);
+                return self.tree.sweep(leave, (self.id, &self.process), world);
             }
             Action::Drain => return self.drain(world),
             Action::Reap => self.status = self.tree.reap(self.process.pid, world),
@@ -318,6 +372,7 @@ impl Attempt {
         world.events.remove(self.process.pidfd.as_fd());
         world.timers.disarm(Alarm::WriteOut(self.id));
         world.timers.disarm(Alarm::Notice(self.id));
+        world.timers.disarm(Alarm::Answer(self.id));
         let containment = world.containment();
         let (stdout, stderr) = self.output.close();
         let (ending, usage) = ending(self.machine.verdict(), self.status);
@@ -335,6 +390,11 @@ impl Attempt {
             containment,
             cookie: self.cookie,
         };
+        if self.tree.is_overdue() && !has_ended(self.process.pidfd.as_fd()) {
+            let until = world.now.after(SWEPT_WITHIN);
+            world.overdue.push((until, self.process));
+            world.timers.arm(Alarm::EndOverdue, world.overdue.first().map_or(until, |first| first.0));
+        }
         self.tree.give_back(world);
         world.record(record);
     }

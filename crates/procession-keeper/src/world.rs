@@ -2,7 +2,7 @@
 //! words for the server.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,13 +10,15 @@ use procession_core::attempt::{Instant, Timer};
 use procession_core::frame::{Message, OutputNotice, ToServer};
 use procession_core::id::AttemptKey;
 use procession_core::record::{Containment, ExitRecord};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 use crate::events::{AttemptId, Events};
 use crate::journal::Journal;
 use crate::orphans::{self, Escaped};
+use crate::spawn::Process;
 use crate::startup::Inherited;
 use crate::sys::clone::Method;
+use crate::sys::process::{has_ended, signal};
 use crate::sys::stack::Stacks;
 use crate::timers::Timers;
 use crate::tree::cgroup::Cgroups;
@@ -34,6 +36,10 @@ pub(crate) enum Alarm {
     WriteOut(AttemptId),
     /// The server may hear of output again.
     Notice(AttemptId),
+    /// A monitor owes an answer.
+    Answer(AttemptId),
+    /// Monitors whose attempts did not wait for them are ended.
+    EndOverdue,
     /// The server is started again.
     StartServer,
     /// A server that hung up without ending is ended.
@@ -73,6 +79,8 @@ pub(crate) struct World {
     /// What may run on though its attempt is over: monitors of what was left running, and
     /// what left its cgroup and was then left alone.
     pub(crate) spared: HashSet<Pid>,
+    /// Monitors that still swept when their attempts were over, and till when they may.
+    pub(crate) overdue: Vec<(Instant, Process)>,
     pub(crate) journal: Journal,
     pub(crate) left: Unacknowledged,
     pub(crate) outbox: Outbox,
@@ -104,6 +112,20 @@ impl World {
             self.timers.arm(Alarm::EndStrays, self.now.after(STRAYS_EVERY));
         }
         u32::try_from(escaped.iter().filter(|gone| of_leader(gone)).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Ends monitors that took too long; what they leave falls to us.
+    pub(crate) fn end_overdue(&mut self) {
+        let now = self.now;
+        for (_, monitor) in self.overdue.extract_if(.., |(until, _)| *until <= now) {
+            if !has_ended(monitor.pidfd.as_fd()) {
+                signal(monitor.pidfd.as_fd(), Signal::KILL);
+                self.timers.arm(Alarm::EndStrays, now.after(STRAYS_EVERY));
+            }
+        }
+        if let Some((next, _)) = self.overdue.first() {
+            self.timers.arm(Alarm::EndOverdue, *next);
+        }
     }
 
     /// An attempt is over: into the journal, then to the server.

@@ -159,6 +159,7 @@ fn supervise(
         finished_us: 0,
         finished: Instant(0),
         status: None,
+        looks: (0, 0),
         unasked: false,
     };
     for action in actions {

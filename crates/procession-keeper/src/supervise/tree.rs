@@ -33,11 +33,18 @@ pub(super) struct Watch {
     usage: Usage,
     leaked: u32,
     left: bool,
+    swept: bool,
 }
 
 impl Watch {
     pub(super) fn new(wire: Wire) -> Self {
-        Self { wire, wait_status: None, usage: Usage::default(), leaked: 0, left: false }
+        Self { wire, wait_status: None, usage: Usage::default(), leaked: 0, left: false, swept: false }
+    }
+
+    /// Its job may have stopped the monitor.
+    pub(super) fn order(&self, order: Order, monitor: &Process) {
+        self.wire.order(order);
+        signal(monitor.pidfd.as_fd(), Signal::CONT);
     }
 
     /// Keeps what the record will need.
@@ -46,6 +53,7 @@ impl Watch {
             Report::Ended { wait_status, .. } => self.wait_status = Some(wait_status),
             Report::Swept { wait_status, usage, leaked } => {
                 (self.wait_status, self.usage, self.leaked) = (Some(wait_status), usage, leaked);
+                self.swept = true;
             }
             Report::Started { .. } | Report::Failed { .. } | Report::Located { .. } => {}
         }
@@ -62,7 +70,7 @@ impl Tree {
                 signal(leader.pidfd.as_fd(), Signal::CONT);
                 slot.terminate(leader.pid);
             }
-            Tree::Monitor(watch) => watch.wire.order(Order::Terminate),
+            Tree::Monitor(watch) => watch.order(Order::Terminate, leader),
         }
     }
 
@@ -74,7 +82,7 @@ impl Tree {
                 slot.kill();
                 signal(leader.pidfd.as_fd(), Signal::KILL);
             }
-            Tree::Monitor(watch) => watch.wire.order(Order::Kill),
+            Tree::Monitor(watch) => watch.order(Order::Kill, leader),
         }
     }
 
@@ -89,16 +97,16 @@ impl Tree {
     pub(super) fn sweep(
         &mut self,
         leave: bool,
-        (id, leader): (AttemptId, Pid),
+        (id, leader): (AttemptId, &Process),
         world: &mut World,
     ) -> Option<Input> {
         if let Tree::Monitor(watch) = self {
             watch.left = leave;
-            watch.wire.order(if leave { Order::Leave } else { Order::Sweep });
+            watch.order(if leave { Order::Leave } else { Order::Sweep }, leader);
             return None;
         }
-        let answer = self.sweep_cgroup(leave, (id, leader), world);
-        self.end_escaped(leave, leader, world);
+        let answer = self.sweep_cgroup(leave, (id, leader.pid), world);
+        self.end_escaped(leave, leader.pid, world);
         answer
     }
 
@@ -152,6 +160,11 @@ impl Tree {
                 watch.wait_status.map(|status| (status, watch.usage))
             }
         }
+    }
+
+    /// Whether there is a monitor that has not told that it is done.
+    pub(super) fn is_overdue(&self) -> bool {
+        matches!(self, Tree::Monitor(watch) if !watch.swept && !watch.left)
     }
 
     pub(super) fn leaked(&self) -> u32 {

@@ -50,6 +50,13 @@ pub(crate) fn has_children() -> bool {
     !matches!(look(libc::P_ALL, 0), Err(Errno::CHILD))
 }
 
+/// A child that was stopped since this was last asked.
+pub(crate) fn next_stopped_child() -> Option<Pid> {
+    let info = look_for(libc::P_ALL, 0, libc::WSTOPPED | libc::WNOHANG).ok()??;
+    // SAFETY: filled by waitid for a child that was stopped.
+    Pid::from_raw(unsafe { info.si_pid() })
+}
+
 /// One child that is dead and not reaped; it stays so.
 pub(crate) fn first_dead_child() -> Option<Pid> {
     let info = look(libc::P_ALL, 0).ok()??;
@@ -59,11 +66,14 @@ pub(crate) fn first_dead_child() -> Option<Pid> {
 
 /// `waitid` without waiting and without reaping; `None` where no such child has ended.
 fn look(which: libc::idtype_t, id: u32) -> Result<Option<libc::siginfo_t>, Errno> {
+    look_for(which, id, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
+}
+
+fn look_for(which: libc::idtype_t, id: u32, options: i32) -> Result<Option<libc::siginfo_t>, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: the out-pointer is valid for writes.
     let result = unsafe { libc::waitid(which, id, info.as_mut_ptr(), options) };
-    // SAFETY: all zero is a valid siginfo, and it stays so where no child has ended.
+    // SAFETY: all zero is a valid siginfo, and it stays so where there is no such child.
     let info = unsafe { info.assume_init() };
     match result {
         0 => Ok((info.si_signo == libc::SIGCHLD).then_some(info)),
@@ -109,6 +119,8 @@ pub(crate) struct Stat {
     /// It has not called exec since it was forked.
     pub(crate) before_exec: bool,
     pub(crate) zombie: bool,
+    /// By a signal or a tracer.
+    pub(crate) stopped: bool,
     /// Its last thread is on its way out: no signal changes how it ends.
     pub(crate) exiting: bool,
 }
@@ -138,6 +150,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         start_ticks,
         before_exec: flags & PF_FORKNOEXEC != 0,
         zombie: matches!(state, "Z" | "X"),
+        stopped: matches!(state, "T" | "t"),
         exiting: flags & PF_EXITING != 0 && threads <= 1,
     })
 }
@@ -155,6 +168,7 @@ mod tests {
             start_ticks: 987_654,
             before_exec: true,
             zombie: false,
+            stopped: false,
             exiting: false,
         };
         assert_eq!(parse_stat(text), Some(stat));

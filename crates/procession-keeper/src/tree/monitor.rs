@@ -3,6 +3,10 @@
 //! Forked from the keeper, not exec'd: it costs some pages, and inherits the code. It is the
 //! tree's subreaper, so whatever a job does, its orphans fall to its monitor and are known as
 //! its. It takes orders, reports, decides nothing; when the keeper dies it ends its tree.
+//!
+//! A job that runs as the keeper's user can signal its monitor. Stopped, the keeper resumes
+//! it, or kills it where it does not stay so; killed, its leader dies too, the rest falls to
+//! the keeper and is ended, and how the attempt ended is not known (`Ending::Vanished`).
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,6 +1,6 @@
 //! Out of the attempt's hold: by another cgroup, by a stopped monitor. Ended all the same.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use procession_core::frame::ToKeeper;
 use procession_core::outcome::CancelledBy;
@@ -75,4 +75,58 @@ fn a_child_that_left_the_cgroup_and_is_to_be_left_is_left() {
         }
         wait_for("its end", || job_processes(&mark).is_empty().then_some(()));
     }
+}
+
+/// At the other level a job's parent is the keeper itself.
+fn with_monitors() -> (Keeper, Server) {
+    Keeper::start(Containment::Monitor)
+}
+
+#[test]
+fn a_job_that_stops_its_monitor_is_still_ended() {
+    let (keeper, mut server) = with_monitors();
+    let mut timed = keeper.launch(&["stop-parent"]);
+    timed.timeout = Some(Duration::from_millis(300));
+    let stopped = Some(StopCause::Deadline { limit_ms: 300 });
+    let record = server.run(&timed);
+    assert_eq!(record.ending, Ending::Ended { wait_status: 15, stopped });
+    assert!(record.run_us < 2_000_000, "{}", record.run_us);
+
+    let cancelled = keeper.launch(&["stop-parent"]);
+    server.spawn(&cancelled);
+    let by = CancelledBy::Client;
+    server.started(cancelled.key);
+    server.say(&ToKeeper::Stop { key: cancelled.key, by, now: true });
+    let stopped = Some(StopCause::Cancelled { by });
+    assert_eq!(server.exited(cancelled.key).ending, Ending::Ended { wait_status: 9, stopped });
+}
+
+#[test]
+fn a_job_that_stops_its_monitor_and_exits_is_seen_to() {
+    let (keeper, mut server) = with_monitors();
+    let start = Instant::now();
+    let record = server.run(&keeper.launch(&["stop-parent-and-exit", "4"]));
+    assert_eq!(record.ending, Ending::Ended { wait_status: 4 << 8, stopped: None });
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_job_that_keeps_its_monitor_stopped_is_ended_with_it() {
+    let (keeper, mut server) = with_monitors();
+    let (launch, mark) = marked(&keeper, &["keep-parent-stopped"]);
+    server.spawn(&launch);
+    let pid = server.started(launch.key).pid;
+    let by = CancelledBy::Client;
+    server.say(&ToKeeper::Stop { key: launch.key, by, now: true });
+    let record = server.exited(launch.key);
+    // Between two stops the monitor may get its order done; else nobody saw the end.
+    let stopped = Some(StopCause::Cancelled { by });
+    let endings = [Ending::Ended { wait_status: 9, stopped }, Ending::Vanished];
+    assert!(endings.contains(&record.ending), "{:?}", record.ending);
+    wait_for("their end", || {
+        let gone = !std::fs::exists(format!("/proc/{pid}/environ")).ok()?;
+        (gone && job_processes(&mark).is_empty()).then_some(())
+    });
+    let next = server.run(&keeper.launch(&["exit", "5"]));
+    assert_eq!(next.ending, Ending::Ended { wait_status: 5 << 8, stopped: None });
 }
