@@ -328,14 +328,16 @@ fn lookup<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
 }
 
 /// Text as itself, everything else as JSON; null counts as missing, as it does for the
-/// programs that ask `is None`. A number stands as the client wrote it: read as a binary
-/// fraction, a long one would be another.
+/// programs that ask `is None`. Numbers, and what holds some, stand as the client wrote them:
+/// read as a binary fraction, a long one would be another.
 fn as_text(value: &Value, path: &[String], values: Values<'_>) -> Option<String> {
     match value {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
-        Value::Number(_) => Some(raw_at(values.payload_text, path).unwrap_or_else(|| value.to_string())),
-        other => Some(other.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Some(raw_at(values.payload_text, path).unwrap_or_else(|| value.to_string()))
+        }
     }
 }
 
@@ -407,9 +409,11 @@ mod tests {
         let (request, job) = (RequestValues::default(), JobFacts::widest("/d"));
         let values = Values { payload: &payload, payload_text: text, request: &request, job: &job };
         let template =
-            Template::parse("{{payload.a.n.0}} {{payload.a.n.1}} {{payload.a.n.2}}").expect("a template");
+            Template::parse("{{payload.a.n.0}} {{payload.a.n.1}} {{payload.a.n.2}} {{payload.a.n}}")
+                .expect("a template");
         let filled = template.fill(values, LeadingDash::Refused);
-        assert_eq!(filled.as_deref(), Ok("12345678901234567890123 1.50 1e3"));
+        let expected = "12345678901234567890123 1.50 1e3 [12345678901234567890123, 1.50, 1e3]";
+        assert_eq!(filled.as_deref(), Ok(expected));
     }
 
     #[test]

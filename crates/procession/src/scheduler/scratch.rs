@@ -2,21 +2,23 @@
 //! folder for each costs more than running a tiny program, so an attempt borrows one; one
 //! that comes back empty is lent again, any other is removed with what is in it.
 //!
-//! A job may do what it likes with its folder, also put another in its place: folders are
-//! known by descriptors, and what a path leads to now is never trusted. The caller gives a
-//! folder back only when the whole tree of its attempt is dead.
+//! A job may do what it likes with its folder, also put another in its place: a folder is
+//! known by its device and inode, is looked at through a descriptor opened without following
+//! a link, and what a path leads to is otherwise never trusted. No descriptor is held in
+//! between: many slots would take those of the connections. The caller gives a folder back
+//! only when the whole tree of its attempt is dead.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::removal::remove;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, SeekFrom, Stat, fstat, openat, seek, statat};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, Stat, fstat, openat};
 
 /// The folders of this server.
 #[derive(Debug)]
@@ -32,14 +34,17 @@ struct PoolState {
     next: u32,
 }
 
-/// A folder this server made: both descriptors are of what it made, whatever stands at the
-/// paths later.
+/// A folder this server made, whatever stands at its path later.
 #[derive(Debug)]
 struct Folder {
     scratch: Scratch,
-    inside: OwnedFd,
-    artifacts: OwnedFd,
+    inside: Identity,
+    artifacts: Identity,
 }
+
+/// Device and inode. A folder made anew may get the same: it is as good if it is as empty and
+/// as private.
+type Identity = (u64, u64);
 
 /// A borrowed folder, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,30 +170,38 @@ impl Folder {
         let mut builder = DirBuilder::new();
         builder.mode(0o700).create(&scratch.path)?;
         builder.create(scratch.artifacts())?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let inside = openat(CWD, &scratch.path, flags, Mode::empty())?;
-        let artifacts = openat(&inside, "artifacts", flags, Mode::empty())?;
+        let inside = open(CWD, &scratch.path)?;
+        let artifacts = open(inside.as_fd(), "artifacts")?;
+        let (inside, artifacts) = (identity(&fstat(&inside)?), identity(&fstat(&artifacts)?));
         Ok(Self { scratch, inside, artifacts })
     }
 
     fn is_untouched(&self) -> io::Result<bool> {
-        let in_place =
-            same(&statat(CWD, &self.scratch.path, AtFlags::SYMLINK_NOFOLLOW)?, &fstat(&self.inside)?)
-                && same(
-                    &statat(&self.inside, "artifacts", AtFlags::SYMLINK_NOFOLLOW)?,
-                    &fstat(&self.artifacts)?,
-                );
-        Ok(in_place && holds_only(&self.inside, &["artifacts"])? && holds_only(&self.artifacts, &[])?)
+        let inside = open(CWD, &self.scratch.path)?;
+        if !is_as_made(&inside, self.inside)? || !holds_only(&inside, &["artifacts"])? {
+            return Ok(false);
+        }
+        let artifacts = open(inside.as_fd(), "artifacts")?;
+        Ok(is_as_made(&artifacts, self.artifacts)? && holds_only(&artifacts, &[])?)
     }
 }
 
+fn open(above: BorrowedFd<'_>, path: impl rustix::path::Arg) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(above, path, flags, Mode::empty())?)
+}
+
+fn identity(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
+}
+
 /// The same folder, with the permissions it was made with.
-fn same(now: &Stat, made: &Stat) -> bool {
-    (now.st_dev, now.st_ino) == (made.st_dev, made.st_ino) && now.st_mode & 0o7777 == 0o700
+fn is_as_made(folder: &OwnedFd, made: Identity) -> io::Result<bool> {
+    let now = fstat(folder)?;
+    Ok(identity(&now) == made && now.st_mode & 0o7777 == 0o700)
 }
 
 fn holds_only(folder: &OwnedFd, known: &[&str]) -> io::Result<bool> {
-    seek(folder, SeekFrom::Start(0))?;
     let mut buffer = [MaybeUninit::uninit(); 1024];
     let mut entries = RawDir::new(folder, &mut buffer);
     while let Some(entry) = entries.next() {
