@@ -55,7 +55,14 @@ pub(super) struct Collected {
     pub bad_result: Option<String>,
 }
 
-/// Moves result and artifacts to their place.
+/// Whether `error` says that the machine was short of something that comes back by itself:
+/// no word about the job, which is asked for again.
+pub(super) fn is_want(error: &io::Error) -> bool {
+    let want = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN];
+    Errno::from_io_error(error).is_some_and(|errno| want.contains(&errno))
+}
+
+/// Moves result and artifacts to their place. May be called again where it failed.
 pub(super) fn collect(
     scratch: &Scratch,
     rule: &ResultRule,
@@ -97,11 +104,14 @@ pub(super) fn collect(
             Err(error) => return Err(error),
         }
     }
-    collected.artifacts = keep_artifacts(left.as_ref().map(AsFd::as_fd), to).unwrap_or_else(|error| {
+    match keep_artifacts(left.as_ref().map(AsFd::as_fd), to) {
+        Ok(artifacts) => collected.artifacts = artifacts,
+        Err(error) if is_want(&error) => return Err(error),
         // The program's end is the program's: files that cannot be kept do not change it.
-        tracing::error!(%error, folder = %to.folder.display(), "artifacts cannot be kept");
-        Vec::new()
-    });
+        Err(error) => {
+            tracing::error!(%error, folder = %to.folder.display(), "artifacts cannot be kept");
+        }
+    }
     if collected.bad_result.is_none() {
         collected.bad_result = complaint(rule, &collected.result, to);
     }

@@ -15,7 +15,7 @@ use procession_core::task::ResultSource;
 use procession_store::{Applied, StoreError};
 
 use super::Scheduler;
-use super::collect::{Collected, Destination, collect, judge};
+use super::collect::{Collected, Destination, collect, is_want, judge};
 use super::note::Note;
 use super::scratch::Left;
 use crate::data::Stream;
@@ -51,12 +51,14 @@ impl Scheduler {
         let record_leaked = record.leaked;
         let recorded = match next(&record, note.deferred, key.fence.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             Next::Defer(wait) => self.defer(lease, wait).await,
-            Next::Finish(outcome) => {
-                let collected = self.collect(&note, &record, left).await;
-                let outcome = judge(outcome, &note.result, &collected);
-                self.meters.finished(&note.task);
-                self.store_end(finished(lease, outcome, &note, record, collected)).await
-            }
+            Next::Finish(outcome) => match self.collect(&note, &record, left).await {
+                Some(collected) => {
+                    let outcome = judge(outcome, &note.result, &collected);
+                    self.meters.finished(&note.task);
+                    self.store_end(finished(lease, outcome, &note, record, collected)).await
+                }
+                None => Recorded::NotYet,
+            },
         };
         if recorded == Recorded::NotYet {
             // The keeper keeps its record, the folder its files: the next server goes on.
@@ -127,25 +129,39 @@ impl Scheduler {
         self.wake.notify_one();
     }
 
-    async fn collect(self: &Arc<Self>, note: &Note, record: &ExitRecord, left: Left) -> Collected {
+    async fn collect(self: &Arc<Self>, note: &Note, record: &ExitRecord, left: Left) -> Option<Collected> {
         let nothing = left == Left::Nothing && note.result.source == ResultSource::File;
         if nothing || matches!(record.ending, Ending::NotStarted { .. }) {
-            return Collected::default();
+            return Some(Collected::default());
         }
         let scratch = self.scratch.named(note.scratch);
         let (data, job, attempt) = (self.data.clone(), record.key.job, note.attempt.0);
         let (rule, stdout) = (note.result.clone(), record.stdout.clone());
         let stdout_limit = note.output_limit;
-        let work = move || -> io::Result<Collected> {
+        let work = Arc::new(move || -> io::Result<Collected> {
             let folder = data.attempt(job, attempt);
             let stdout_file = data.output(job, attempt, Stream::Stdout);
             let to = Destination { folder: &folder, stdout: &stdout_file, stdout_limit };
             collect(&scratch, &rule, &stdout, &to)
-        };
-        self.background.blocking(work).await.unwrap_or_else(|error| {
-            tracing::error!(job = %job, %error, "the job's result cannot be kept");
-            Collected { bad_result: Some(format!("it cannot be kept: {error}")), ..Collected::default() }
-        })
+        });
+        loop {
+            let once = work.clone();
+            match self.background.blocking(move || once()).await {
+                Ok(collected) => return Some(collected),
+                Err(error) if is_want(&error) => {
+                    tracing::warn!(%job, %error, "what the job left cannot be read yet");
+                }
+                Err(error) => {
+                    tracing::error!(%job, %error, "the job's result cannot be kept");
+                    let bad_result = Some(format!("it cannot be kept: {error}"));
+                    return Some(Collected { bad_result, ..Collected::default() });
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN) => {}
+                () = self.background.stopping().cancelled() => return None,
+            }
+        }
     }
 
     /// Lends a scratch folder again, or removes it without holding anybody up.

@@ -18,6 +18,8 @@ max_running = 4
 command = ["sh", "-c", 'echo "$PROCESSION_JOB_ID" >> ran']
 [task.exit]
 command = ["sh", "-c", 'sleep 0.2; exit "$1"', "sh", "{{payload.n}}"]
+[task.leaves]
+command = ["sh", "-c", 'sleep 0.2; echo a > "$PROCESSION_ARTIFACTS/a"; echo 1 > "$PROCESSION_RESULT"']
 [task.gate]
 command = ["sh", "-c", 'while [ ! -e go ]; do sleep 0.02; done; exit 3']
 [task.missing]
@@ -141,27 +143,44 @@ fn ask(server: &Server, request: &Request) -> Response {
     answer.expect("just seen")
 }
 
+/// 40 jobs that run at once, as far as 64 descriptors let them; each once it is over.
+fn forty_of(server: &Server, task: &str) -> Vec<Value> {
+    let submit = |n: usize| {
+        // Of one whose answer is lost there is a job already.
+        let request = Request::submit(task, &json!({"n": 2})).header("Idempotency-Key", format!("{task}{n}"));
+        ask(server, &request).expect(202).job_id()
+    };
+    let ids = at_once(4, |lane| (0..10).map(|n| submit(lane * 10 + n)).collect::<Vec<_>>());
+    let over = |id: String| {
+        let mut job = Value::Null;
+        wait_for("it is over", BOUND, || {
+            job = ask(server, &Request::get(format!("/v1/jobs/{id}"))).expect(200).json();
+            !matches!(job["state"].as_str(), Some("queued" | "running" | "scheduled"))
+        });
+        job
+    };
+    ids.into_iter().flatten().map(over).collect()
+}
+
 fn forty_at_64_descriptors(setup: Setup) {
-    let server = setup.under(&["prlimit", "--nofile=64:64"]).start();
-    for round in 0..2 {
-        let submit = |n: usize| {
-            // Of one whose answer is lost there is a job already.
-            let request = Request::submit("exit", &json!({"n": 2})).header("Idempotency-Key", n.to_string());
-            ask(&server, &request).expect(202).job_id()
-        };
-        let ids = at_once(4, |lane| (0..10).map(|n| submit(round * 40 + lane * 10 + n)).collect::<Vec<_>>());
-        for id in ids.into_iter().flatten() {
-            wait_for("it is over", BOUND, || {
-                let job = ask(&server, &Request::get(format!("/v1/jobs/{id}"))).expect(200).json();
-                let over = !matches!(job["state"].as_str(), Some("queued" | "running" | "scheduled"));
-                assert!(!over || job["outcome"] == json!({"kind": "exited", "code": 2}), "{job}");
-                over
-            });
-        }
+    let mut server = setup.under(&["prlimit", "--nofile=64:64"]).start();
+    for job in forty_of(&server, "exit") {
+        assert_eq!(job["outcome"], json!({"kind": "exited", "code": 2}), "{job}");
     }
+    for job in forty_of(&server, "leaves") {
+        assert_eq!(
+            (&job["outcome"], &job["result"]),
+            (&json!({"kind": "exited", "code": 0}), &json!(1)),
+            "{job}"
+        );
+        let listed = server.get(&format!("/v1/jobs/{}/artifacts", job["id"].as_str().expect("an id")));
+        assert_eq!(listed.expect(200).json()["items"], json!([{"name": "a", "size": 2}]), "{job}");
+    }
+    // Nothing is held that connections need.
     for _ in 0..20 {
         server.get("/v1/stats").expect(200);
     }
+    assert_eq!(server.stop().code(), Some(0));
 }
 
 #[test]
