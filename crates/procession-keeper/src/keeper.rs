@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use crate::attempts::Attempts;
 use crate::ending::{Asked, Ending, Step};
 use crate::events::{AttemptId, ServerPart, Source};
-use crate::server::{Death, Server};
+use crate::server::{Death, Life, Server};
 use crate::supervise::{Attempt, not_started, start};
 use crate::sys::process::next_stopped_child;
 use crate::sys::{clock, signals};
@@ -184,7 +184,7 @@ impl Keeper {
     fn start_server(&mut self) {
         if let Err(failure) = self.server.start(&mut self.world) {
             self.server_never_ran(failure.phase.name(), failure.errno);
-            let pause = self.server.next_pause(false);
+            let pause = self.server.next_pause(Life::NeverReady);
             self.world.timers.arm(Alarm::StartServer, self.world.now.after(pause));
         }
     }
@@ -204,8 +204,7 @@ impl Keeper {
     }
 
     fn on_server_death(&mut self) {
-        let was_ready = self.server.is_ready();
-        let Some(Death { wait_status, failure }) = self.server.bury(&mut self.world) else { return };
+        let Some(Death { life, wait_status, failure }) = self.server.bury(&mut self.world) else { return };
         if let Some(failure) = failure {
             self.server_never_ran(failure.phase.name(), failure.errno);
         }
@@ -223,7 +222,7 @@ impl Keeper {
             self.done = Some(Ok(code));
             return;
         }
-        let pause = self.server.next_pause(was_ready);
+        let pause = self.server.next_pause(life);
         crate::complain(format_args!("the server {described}; started again in {} ms", pause.as_millis()));
         self.world.timers.arm(Alarm::StartServer, self.world.now.after(pause));
     }

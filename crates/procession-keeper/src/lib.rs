@@ -152,6 +152,7 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
         ContainmentChoice::MonitorOnly => None,
     };
     let world = world::World {
+        boot_id,
         events: events::Events::new().map_err(KeeperError::start("events"))?,
         timers: timers::Timers::new().map_err(KeeperError::start("timers"))?,
         now: sys::clock::now(),

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use procession_core::attempt::Instant;
 use procession_core::frame::{BadFrame, Decoder, Hello, ToKeeper, ToServer, VERSION};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -38,6 +39,9 @@ pub struct ServerCommand {
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A server that dies sooner than this after its start does not die of bad luck.
+const SOON: Duration = Duration::from_secs(1);
+
 /// A server that has closed its socket is given this long to end by itself.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -64,10 +68,24 @@ struct Up {
     ready: bool,
     /// Waits for room in the socket.
     blocked: bool,
+    since: Instant,
+}
+
+/// How far a server came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// It never became ready.
+    NeverReady,
+    /// It became ready, and died as soon as it was.
+    Short,
+    /// It served.
+    Long,
 }
 
 /// How a server ended.
 pub(crate) struct Death {
+    /// How far it had come.
+    pub(crate) life: Life,
     pub(crate) wait_status: i32,
     /// Why it never reached its program.
     pub(crate) failure: Option<Failure>,
@@ -93,7 +111,6 @@ impl Server {
     /// It has said READY.
     pub(crate) fn became_ready(&mut self) {
         self.ever_ready = true;
-        self.pause = FIRST_PAUSE;
         if let Some(up) = &mut self.up {
             up.ready = true;
         }
@@ -119,6 +136,7 @@ impl Server {
             greeted: false,
             ready: false,
             blocked: false,
+            since: world.now,
         };
         let up = self.up.insert(up);
         up.watch(world).map_err(&failed)?;
@@ -126,7 +144,7 @@ impl Server {
         world.outbox.say(&ToServer::Hello(Hello {
             version: VERSION,
             generation: self.generation,
-            boot_id: crate::boot_id().unwrap_or_default(),
+            boot_id: world.boot_id,
             keeper_pid: rustix::process::getpid().as_raw_nonzero().get().cast_unsigned(),
             containment: world.containment(),
             listeners: self.listeners.iter().map(|(_, name)| name.clone().into()).collect(),
@@ -270,18 +288,24 @@ impl Server {
         }
         let wait_status = reap(up.process.pid).map_or(0, |(status, _)| status);
         world.own.remove(&up.process.pid);
-        Some(Death { wait_status, failure })
+        let life = match (up.ready, world.now >= up.since.after(SOON)) {
+            (false, _) => Life::NeverReady,
+            (true, false) => Life::Short,
+            (true, true) => Life::Long,
+        };
+        Some(Death { life, wait_status, failure })
     }
 
-    /// When to start the next one: at once after one that was ready, later and later after
-    /// one that was not.
-    pub(crate) fn next_pause(&mut self, was_ready: bool) -> Duration {
-        if was_ready {
-            return Duration::ZERO;
-        }
+    /// When to start the next one: at once after one that served, soon after one that died as
+    /// soon as it was ready, later and later after those that never were.
+    pub(crate) fn next_pause(&mut self, life: Life) -> Duration {
         let pause = self.pause;
-        self.pause = (pause * 2).min(LONGEST_PAUSE);
-        pause
+        self.pause = if life == Life::NeverReady { (pause * 2).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
+        match life {
+            Life::NeverReady => pause,
+            Life::Short => FIRST_PAUSE,
+            Life::Long => Duration::ZERO,
+        }
     }
 }
 

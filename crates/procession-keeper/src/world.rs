@@ -65,6 +65,8 @@ pub(crate) enum Trees {
 
 /// See the module.
 pub(crate) struct World {
+    /// The kernel's name for this boot.
+    pub(crate) boot_id: [u8; 16],
     pub(crate) events: Events,
     pub(crate) timers: Timers<Alarm>,
     /// When the loop last woke.

@@ -168,9 +168,15 @@ impl Monitor<'_> {
             return;
         }
         self.on_status(stacks);
-        let wait_status = self.job.leader.as_ref().and_then(|leader| peek(leader.pid)).unwrap_or_default();
-        self.wire.report(Report::Ended { wait_status, unasked: !self.job.asked });
-        self.stage = Stage::Ended;
+        match self.job.leader.as_ref().and_then(|leader| peek(leader.pid)) {
+            Some(wait_status) => {
+                self.wire.report(Report::Ended { wait_status, unasked: !self.job.asked });
+                self.stage = Stage::Ended;
+            }
+            // How it ended cannot be known, and is not made up: the keeper takes a monitor that
+            // ends without a word for what it is.
+            None => self.stage = Stage::Abandoned,
+        }
     }
 
     fn leader_lives(&self) -> bool {
@@ -286,8 +292,13 @@ impl Monitor<'_> {
     }
 
     fn tell_of_the_end(&mut self) {
-        let reaped = self.job.leader.take().and_then(|leader| reap(leader.pid).ok());
-        let (wait_status, usage) = reaped.unwrap_or((0, Usage::default()));
+        let (wait_status, usage) = match self.job.leader.take().map(|leader| reap(leader.pid)) {
+            Some(Ok(reaped)) => reaped,
+            // Unknown is not 0: the keeper hears no last word and says so.
+            Some(Err(_)) => return,
+            // It never ran, which was told.
+            None => (0, Usage::default()),
+        };
         self.wire.report(Report::Swept { wait_status, usage, leaked: self.job.leaked });
     }
 }
