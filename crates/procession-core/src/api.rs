@@ -223,7 +223,7 @@ pub struct Stats {
     pub finished: u64,
     /// Of these, not succeeded.
     pub failed: u64,
-    /// Open connections.
+    /// Open connections, and requests being worked on.
     pub connections: u64,
 }
 

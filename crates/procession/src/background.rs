@@ -42,18 +42,6 @@ impl Background {
         self.errands.spawn(or_exit("errand", work));
     }
 
-    /// Runs to its end although the caller may go away: a client that hangs up must not leave
-    /// something half done.
-    pub async fn to_completion<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> T {
-        match self.errands.spawn(work).await {
-            Ok(value) => value,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-
     /// Ends the process because nothing it says could be believed any more; the keeper starts
     /// another, which reads what really reached the disk.
     pub fn give_up(&self, error: &dyn std::error::Error) -> ! {
@@ -75,7 +63,7 @@ impl Background {
         &self.stop
     }
 
-    /// How many clients are being served.
+    /// How many connections are open and requests being worked on.
     pub fn connections(&self) -> usize {
         self.connections.len()
     }

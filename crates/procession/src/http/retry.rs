@@ -45,7 +45,7 @@ pub async fn retry(
         principal: principal.0,
         retry_of: Some(id),
     };
-    let accepted = context.submit(submission).await?;
+    let accepted = context.door.submit(submission).await?;
     let mut response = (StatusCode::ACCEPTED, Json(context.taken(&accepted).await?)).into_response();
     describe(&mut response, &accepted);
     Ok(response)

@@ -80,7 +80,7 @@ async fn run(
         refuse_cross_site(&parts.uri, &parts.headers)?;
     }
     let submission = submit::read(context, task.clone(), principal, query, &parts.headers, body).await?;
-    let accepted = context.submit(submission).await?;
+    let accepted = context.door.submit(submission).await?;
     let wait = wait(&route.reply, &parts.headers);
     let mut response = reply(context, &route.reply, &accepted, wait).await?;
     submit::describe(&mut response, &accepted);

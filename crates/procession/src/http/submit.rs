@@ -38,7 +38,7 @@ pub async fn submit(
     let mut submission = read(&context, task, principal, &query, &parts.headers, body).await?;
     submission.priority = priority(&query)?;
     submission.run_at = run_at(&query)?;
-    let accepted = context.submit(submission).await?;
+    let accepted = context.door.submit(submission).await?;
     let (status, job) = match wait {
         None => (StatusCode::ACCEPTED, context.taken(&accepted).await?),
         Some(wait) => {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use super::problem::{Answer, Failure};
-use crate::submit::{Accepted, Request, SubmitError};
+use crate::submit::Accepted;
 
 impl Context {
     /// The stored job, or 404.
@@ -22,12 +22,6 @@ impl Context {
     /// The job as it stands.
     pub(super) async fn job(&self, job: JobId) -> Answer<Job> {
         Ok(self.show(self.record(job).await?))
-    }
-
-    /// Through the door, to the end, even if the client hangs up meanwhile.
-    pub(super) async fn submit(&self, submission: Request) -> Result<Accepted, SubmitError> {
-        let context = self.clone();
-        self.background.to_completion(async move { context.door.submit(submission).await }).await
     }
 
     /// A job that was just taken, without asking the store for what is known.
