@@ -39,11 +39,16 @@ fn connect(server: &Server) -> TcpStream {
     stream
 }
 
-/// Sends a submission and closes at once, every other time as a crash would: by a reset.
+/// Sends a submission and closes within the few milliseconds in which it becomes a job, every
+/// other time as a crash would: by a reset.
 fn send_and_vanish(server: &Server, n: usize, payload: &Value) {
     let mut stream = connect(server);
     // The server may be gone from this connection as soon as it has read enough.
     let _ = stream.write_all(&server.bytes(&Request::submit("t", payload)));
+    let sent = Instant::now();
+    while sent.elapsed() < Duration::from_micros(n as u64 % 25 * 150) {
+        std::hint::spin_loop();
+    }
     if n.is_multiple_of(2) {
         set_socket_linger(&stream, Some(Duration::ZERO)).expect("set");
     }
