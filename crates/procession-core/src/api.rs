@@ -88,7 +88,7 @@ pub struct Usage {
     pub user_ms: u64,
     /// Processor time in the kernel.
     pub system_ms: u64,
-    /// Largest resident set.
+    /// Largest resident set; at least the keeper's own, which the kernel counts along.
     pub max_rss_bytes: u64,
 }
 
