@@ -63,7 +63,7 @@ async fn story(args: &DemoArgs, global: &Global, screen: &Screen) -> anyhow::Res
 
 async fn tell(args: &DemoArgs, global: &Global, screen: &Screen) -> anyhow::Result<()> {
     let folder = Folder::set_up(args.folder.as_deref().unwrap_or(Path::new(FOLDER)))?;
-    screen.line(&format!("the example is in {}", folder.path().display()))?;
+    screen.line(&format!("the example is in {}", shown(folder.path())))?;
 
     let mut prepare = Companion::start(Path::new("python3"), &["prepare.py"], folder.path())?;
     prepare.end_of_output(PREPARE, |line| screen.line(line).map_err(Into::into)).await?;
@@ -123,9 +123,9 @@ fn show(folder: &Folder, screen: &Screen, job: &Job, server: &str) -> anyhow::Re
     let data = folder.data();
     let report = data.artifacts(job.id, job.attempt).join("report.html");
     if report.exists() {
-        screen.line(&format!("its report: {}", report.display()))?;
+        screen.line(&format!("its report: {}", shown(&report)))?;
     }
-    let token = data.token().display().to_string();
+    let token = shown(&data.token());
     let id = job.id;
     screen.line(&format!(
         "\ngo on with\n\
@@ -136,4 +136,10 @@ fn show(folder: &Folder, screen: &Screen, job: &Job, server: &str) -> anyhow::Re
          \x20 curl -H \"$T\" {server}/v1/tasks"
     ))?;
     Ok(())
+}
+
+/// A path as one would type it here.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }
