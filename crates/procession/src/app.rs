@@ -83,6 +83,8 @@ async fn serve(config: Config, greeting: Greeting) -> anyhow::Result<u8> {
     let context = context(&config, scheduler.clone(), drain.clone(), &hello)?;
     listen(listeners, &context, &background)?;
     scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
+    // Said first to the keeper: who reads the line may do anything, also end this process.
+    scheduler.keeper.written().await;
     announce(&hello);
 
     wait_for_the_end(&scheduler, &drain, &config).await;

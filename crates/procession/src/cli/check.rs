@@ -57,7 +57,7 @@ fn counted(count: usize, what: &str) -> String {
 fn as_json(diagnostic: &Diagnostic) -> Value {
     let severity = match diagnostic.severity {
         Severity::Error => "error",
-        Severity::Warning => "warning",
+        Severity::Warning | Severity::Advice => "warning",
     };
     let place = diagnostic.place.as_ref().map(|place| {
         json!({ "file": place.file, "line": place.line, "column": place.column, "length": place.length })

@@ -15,7 +15,7 @@ use procession_keeper::{ContainmentChoice, ServerCommand, Setup};
 use sha2::{Digest, Sha256};
 
 use super::{Global, ServeArgs};
-use crate::config::{Config, Listen, LoadOptions, find, load};
+use crate::config::{Config, Listen, LoadOptions, Severity, find, load};
 use crate::data::{DataDir, write_atomically};
 use crate::random;
 
@@ -53,7 +53,7 @@ fn read_config(args: &ServeArgs, global: &Global) -> Result<Config, String> {
         .map_err(|e| format!("error: {e}"))?;
     let options = LoadOptions { insecure: args.insecure, ..LoadOptions::default() };
     let config = load(&path, &options).map_err(|wrong| wrong.to_string())?;
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().filter(|warning| warning.severity == Severity::Warning) {
         eprintln!("{warning}");
     }
     Ok(config)

@@ -17,6 +17,8 @@ pub enum Severity {
     Error,
     /// It can, but it may not do what its author wants.
     Warning,
+    /// It can, and it does; `check` says what its author may have forgotten.
+    Advice,
 }
 
 /// One complaint.
@@ -88,7 +90,7 @@ impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.severity {
             Severity::Error => "error",
-            Severity::Warning => "warning",
+            Severity::Warning | Severity::Advice => "warning",
         })?;
         if let Some(code) = self.code {
             write!(f, "[{code}]")?;

@@ -38,6 +38,11 @@ impl Report {
         self.add(Severity::Warning, None, span, message.into(), help.into());
     }
 
+    /// What only `check` says.
+    pub(super) fn advice(&self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
+        self.add(Severity::Advice, None, span, message.into(), help.into());
+    }
+
     /// A complaint about another file.
     pub(super) fn push(&self, diagnostic: Diagnostic) {
         self.found.borrow_mut().push(diagnostic);

@@ -4,14 +4,14 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use procession_core::frame::{Decoder, Hello, Message, ToKeeper, ToServer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What the keeper gives a new server.
@@ -55,15 +55,38 @@ pub fn greet(socket: StdStream) -> anyhow::Result<Greeting> {
 /// Frames to the keeper.
 #[derive(Debug, Default)]
 pub struct KeeperLink {
-    outgoing: Mutex<Vec<u8>>,
+    outgoing: Mutex<Outgoing>,
     wake: Notify,
+    /// How many frames are on the socket.
+    written: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Outgoing {
+    bytes: Vec<u8>,
+    /// How many were ever put in.
+    frames: u64,
 }
 
 impl KeeperLink {
     /// Puts a frame into the buffer; never waits. Frames arrive in the order of the calls.
     pub fn send(&self, frame: &ToKeeper) {
-        frame.encode(&mut self.outgoing.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut outgoing = self.lock();
+        frame.encode(&mut outgoing.bytes);
+        outgoing.frames += 1;
+        drop(outgoing);
         self.wake.notify_one();
+    }
+
+    /// Returns once all that was sent before is on the socket.
+    pub async fn written(&self) {
+        let sent = self.lock().frames;
+        // The sender is part of `self`, which outlives the wait.
+        let _ = self.written.subscribe().wait_for(|written| *written >= sent).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outgoing> {
+        self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Carries frames both ways until the keeper is gone, or the server stops and all is
@@ -85,11 +108,15 @@ impl KeeperLink {
 
     async fn write(&self, mut writer: OwnedWriteHalf, stopping: &CancellationToken) -> io::Result<()> {
         loop {
-            // Asked first: what was said before the end, the goodbye above all, is in `frames`.
+            // Asked first: what was said before the end, the goodbye above all, is in `bytes`.
             let last = stopping.is_cancelled();
-            let frames = std::mem::take(&mut *self.outgoing.lock().unwrap_or_else(PoisonError::into_inner));
-            if !frames.is_empty() {
-                writer.write_all(&frames).await?;
+            let (bytes, frames) = {
+                let mut outgoing = self.lock();
+                (std::mem::take(&mut outgoing.bytes), outgoing.frames)
+            };
+            if !bytes.is_empty() {
+                writer.write_all(&bytes).await?;
+                self.written.send_replace(frames);
             } else if last {
                 return Ok(());
             } else {

@@ -14,7 +14,7 @@ pub(super) fn read(section: &Section<'_>, task: &mut Task) {
     if let Some(most) = section.count("max_running", 1..=MOST_RUNNING) {
         task.limits.max_running = Limit::AtMost(most);
     } else if !section.has("max_running") {
-        section.report.warning(
+        section.report.advice(
             &section.span,
             format!("task `{}` has no limit of its own", task.name),
             "give it one: max_running = 10; without it it may take every slot of the node",
