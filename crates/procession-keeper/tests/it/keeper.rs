@@ -153,12 +153,18 @@ impl Keeper {
 
     /// Whether its folder of cgroups is still there.
     pub(crate) fn has_cgroups(&self) -> bool {
+        self.cgroups().is_some()
+    }
+
+    /// Its folder of cgroups.
+    pub(crate) fn cgroups(&self) -> Option<PathBuf> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("readable");
         let points = mounts
             .lines()
             .filter(|line| line.contains(" - cgroup2 "))
             .filter_map(|line| line.split(' ').nth(4));
-        points.into_iter().any(|point| Path::new(point).join(format!("procession-{}", self.label)).exists())
+        let folder = |point| Path::new(point).join(format!("procession-{}", self.label));
+        points.map(folder).find(|folder| folder.exists())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

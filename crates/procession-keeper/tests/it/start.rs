@@ -88,6 +88,28 @@ fn p02_the_step_that_failed_is_named_and_nothing_ran() {
     }
 }
 
+#[test]
+fn p02_a_cgroup_that_is_refused_is_named_and_nothing_runs_without() {
+    let (keeper, mut server) = Keeper::start(Containment::Cgroup);
+    let Some(folder) = keeper.cgroups() else {
+        eprintln!("skipped: no cgroup can be made here");
+        return;
+    };
+    let made = || fs::read_dir(&folder).expect("readable").flatten().filter(|e| e.path().is_dir()).count();
+    fs::write(folder.join("cgroup.max.descendants"), made().to_string()).expect("no more of them");
+    let launches: Vec<_> = (0..=made()).map(|_| keeper.launch(&["sleep"])).collect();
+    launches.iter().for_each(|launch| server.spawn(launch));
+    let last = &launches[launches.len() - 1];
+    assert_eq!(failure(&server.exited(last.key)), (Phase::Cgroup, libc::EAGAIN));
+
+    fs::write(folder.join("cgroup.max.descendants"), "max").expect("as many as wanted");
+    assert_eq!(server.run(&keeper.launch(&["exit", "6"])).ending, exit(6), "others run on");
+    for launch in &launches[..launches.len() - 1] {
+        server.say(&ToKeeper::Stop { key: launch.key, by: CancelledBy::Client, now: true });
+        server.exited(launch.key);
+    }
+}
+
 fn exit(code: i32) -> Ending {
     Ending::Ended { wait_status: code << 8, stopped: None }
 }
