@@ -152,7 +152,7 @@ fn start_services(
     background.service("dispatcher", scheduler.clone().dispatch(drain.clone()));
     let watcher = scheduler.clone();
     background.service("progress", async move {
-        if let Err(error) = watcher.progress.run(&watcher.running, watcher.background.stopping()).await {
+        if let Err(error) = watcher.progress.run(&watcher.running, &watcher.background).await {
             tracing::error!(%error, "progress files cannot be watched");
         }
     });

@@ -58,6 +58,11 @@ impl Background {
         }
     }
 
+    /// Waits; `false` at once when everything is to end.
+    pub async fn goes_on_after(&self, wait: Duration) -> bool {
+        self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
+    }
+
     /// Fires when everything is to end.
     pub fn stopping(&self) -> &CancellationToken {
         &self.stop

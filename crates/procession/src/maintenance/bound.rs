@@ -18,12 +18,11 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Runs until the server stops.
 pub async fn bound(scheduler: Arc<Scheduler>, most: Option<u64>) {
     let Some(most) = most else { return };
-    let stopping = scheduler.background.stopping().clone();
     loop {
         if let Err(error) = shrink(&scheduler, most).await {
             tracing::error!(%error, "the output of finished jobs cannot be bounded");
         }
-        if stopping.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
+        if !scheduler.background.goes_on_after(LOOK).await {
             return;
         }
     }

@@ -13,8 +13,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs until the server stops.
 pub async fn expire(scheduler: Arc<Scheduler>) {
-    let stopping = scheduler.background.stopping().clone();
-    while stopping.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+    while scheduler.background.goes_on_after(LOOK).await {
         // Asked of a reader, so that a store with nothing to do is left in peace.
         while matches!(scheduler.store.next_due().await, Ok(Some(due)) if due <= Timestamp::now()) {
             let expired = match scheduler.store.expire(Timestamp::now()).await {

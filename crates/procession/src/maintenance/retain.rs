@@ -17,12 +17,11 @@ const BATCH: usize = 500;
 /// Runs until the server stops.
 pub async fn retain(scheduler: Arc<Scheduler>, age: Option<Duration>) {
     let Some(age) = age else { return };
-    let stopping = scheduler.background.stopping().clone();
     loop {
         if let Err(error) = prune(&scheduler, age).await {
             tracing::error!(%error, "finished jobs cannot be removed");
         }
-        if stopping.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
+        if !scheduler.background.goes_on_after(LOOK).await {
             return;
         }
     }

@@ -12,7 +12,6 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Runs until the server stops.
 pub async fn watch_space(scheduler: Arc<Scheduler>, min_free: Option<u64>) {
     let Some(min_free) = min_free else { return };
-    let stopping = scheduler.background.stopping().clone();
     loop {
         match rustix::fs::statvfs(scheduler.data.root()) {
             Ok(disk) => {
@@ -23,7 +22,7 @@ pub async fn watch_space(scheduler: Arc<Scheduler>, min_free: Option<u64>) {
             }
             Err(error) => tracing::error!(%error, "the free space of the data directory is not known"),
         }
-        if stopping.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
+        if !scheduler.background.goes_on_after(LOOK).await {
             return;
         }
     }

@@ -117,9 +117,8 @@ impl Scheduler {
                 Err(error @ StoreError::Disk(_)) => self.background.give_up(&error),
                 Err(error) => tracing::error!(%error, "an attempt's end cannot be recorded yet"),
             }
-            tokio::select! {
-                () = tokio::time::sleep(AGAIN) => {}
-                () = self.background.stopping().cancelled() => return None,
+            if !self.background.goes_on_after(AGAIN).await {
+                return None;
             }
         }
     }
@@ -157,9 +156,8 @@ impl Scheduler {
                     return Some(Collected { bad_result, ..Collected::default() });
                 }
             }
-            tokio::select! {
-                () = tokio::time::sleep(AGAIN) => {}
-                () = self.background.stopping().cancelled() => return None,
+            if !self.background.goes_on_after(AGAIN).await {
+                return None;
             }
         }
     }

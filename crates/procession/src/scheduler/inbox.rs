@@ -40,8 +40,7 @@ impl Scheduler {
         let at = Timestamp::from_microsecond(started.started_us).unwrap_or_else(|_| Timestamp::now());
         let scheduler = self.clone();
         self.background.errand(async move {
-            let stopping = scheduler.background.stopping();
-            if stopping.run_until_cancelled(tokio::time::sleep(SOON_OVER)).await.is_none() {
+            if !scheduler.background.goes_on_after(SOON_OVER).await {
                 return;
             }
             if scheduler.running.get(lease.job).is_none_or(|live| live.lease != lease) {

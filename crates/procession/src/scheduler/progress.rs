@@ -10,11 +10,11 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
-use tokio_util::sync::CancellationToken;
 
 use super::collect::last_progress;
 use super::running::Running;
 use super::scratch::Scratch;
+use crate::background::Background;
 
 /// Between two looks at what was written.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
@@ -52,11 +52,11 @@ impl ProgressWatch {
     }
 
     /// Tells `running` what is written, until the server stops.
-    pub async fn run(&self, running: &Running, stopping: &CancellationToken) -> io::Result<()> {
+    pub async fn run(&self, running: &Running, background: &Background) -> io::Result<()> {
         loop {
             let mut ready = tokio::select! {
                 ready = self.inotify.readable() => ready?,
-                () = stopping.cancelled() => return Ok(()),
+                () = background.stopping().cancelled() => return Ok(()),
             };
             for (scratch, path) in self.changed()? {
                 if let Some(progress) = last_progress(&path) {
@@ -65,7 +65,7 @@ impl ProgressWatch {
             }
             ready.clear_ready();
             // A program that writes a line a millisecond is read ten times a second.
-            if stopping.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+            if !background.goes_on_after(PAUSE).await {
                 return Ok(());
             }
         }
