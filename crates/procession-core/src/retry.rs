@@ -16,14 +16,20 @@ pub enum Next {
     Defer(Duration),
 }
 
-/// `EAGAIN`, `ENOMEM`, `ENFILE`, `EMFILE` of a spawn: the machine's pressure, not the job's fault.
+/// `EAGAIN`, `ENOMEM`, `ENFILE`, `EMFILE`.
 const PRESSURE: [i32; 4] = [11, 12, 23, 24];
+
+/// Whether this error number says that the machine was short of something that comes back by
+/// itself: its pressure, not the job's fault.
+pub fn is_pressure(errno: i32) -> bool {
+    PRESSURE.contains(&errno)
+}
 
 /// Decides from the record of an attempt that is over. `deferred` is how often in a row
 /// this job was deferred before; `salt` spreads the waits of many jobs (any number).
 pub fn next(record: &ExitRecord, deferred: u32, salt: u64) -> Next {
     match &record.ending {
-        Ending::NotStarted { phase, errno, .. } if is_pressure(*phase, *errno) => {
+        Ending::NotStarted { phase, errno, .. } if is_ours(*phase) && is_pressure(*errno) => {
             Next::Defer(backoff(deferred, salt))
         }
         _ => Next::Finish(Outcome::of(record)),
@@ -32,8 +38,8 @@ pub fn next(record: &ExitRecord, deferred: u32, salt: u64) -> Next {
 
 /// Only in the steps that are the keeper's: later ones fail by what the task asks for, and
 /// would again.
-fn is_pressure(phase: Phase, errno: i32) -> bool {
-    matches!(phase, Phase::Prepare | Phase::Cgroup | Phase::Fork) && PRESSURE.contains(&errno)
+fn is_ours(phase: Phase) -> bool {
+    matches!(phase, Phase::Prepare | Phase::Cgroup | Phase::Fork)
 }
 
 /// Between half of and all of `100 ms * 2^deferred`, at most 5 s.

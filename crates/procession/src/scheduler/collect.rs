@@ -16,6 +16,7 @@ use procession_core::job::{Artifact, Progress, ResultSummary};
 use procession_core::limits::INLINE_RESULT;
 use procession_core::outcome::Outcome;
 use procession_core::record::{OutputPlace, StreamRecord};
+use procession_core::retry::is_pressure;
 use procession_core::task::{ResultRule, ResultSource};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, renameat, statat};
 use rustix::io::Errno;
@@ -58,8 +59,7 @@ pub(super) struct Collected {
 /// Whether `error` says that the machine was short of something that comes back by itself:
 /// no word about the job, which is asked for again.
 pub(super) fn is_want(error: &io::Error) -> bool {
-    let want = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN];
-    Errno::from_io_error(error).is_some_and(|errno| want.contains(&errno))
+    error.raw_os_error().is_some_and(is_pressure)
 }
 
 /// Moves result and artifacts to their place. May be called again where it failed.

@@ -20,6 +20,7 @@ use procession_core::job::{Claimed, Finished};
 use procession_core::launch::{Launch, OutputPlan};
 use procession_core::outcome::{Outcome, errno_name};
 use procession_core::placeholder::{FillError, JobFact, JobFacts, Values};
+use procession_core::retry::is_pressure;
 use procession_core::task::Task;
 use rustix::io::Errno;
 use serde_json::Value;
@@ -34,8 +35,8 @@ use crate::data::Stream;
 /// How long a job waits whose attempt could not be made ready for want of something.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// The machine's want, not the job's fault.
-const WANT: [Errno; 6] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::NOSPC, Errno::DQUOT];
+/// Beside what is pressure anywhere: no space for the files an attempt needs.
+const NO_SPACE: [Errno; 2] = [Errno::NOSPC, Errno::DQUOT];
 
 /// Why an attempt could not be made ready.
 #[derive(Debug, thiserror::Error)]
@@ -209,7 +210,7 @@ impl Unready {
             Unready::Arguments(_) => ("prepare", Errno::INVAL),
             Unready::Files(_, error) => {
                 let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
-                if WANT.contains(&errno) {
+                if is_pressure(errno.raw_os_error()) || NO_SPACE.contains(&errno) {
                     return End::Wait;
                 }
                 ("prepare", errno)
@@ -227,7 +228,8 @@ mod tests {
     #[test]
     fn p03_a_want_of_descriptors_or_space_is_not_the_jobs_end() {
         let files = |errno: Errno| Unready::Files("scratch folder", errno.into()).end();
-        for errno in WANT {
+        let pressure = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN];
+        for errno in pressure.into_iter().chain(NO_SPACE) {
             assert_eq!(files(errno), End::Wait, "{errno}");
         }
         for errno in [Errno::ACCESS, Errno::NOENT, Errno::ROFS] {
