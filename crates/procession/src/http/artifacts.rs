@@ -16,8 +16,9 @@ use futures_util::stream;
 use procession_core::api::Artifacts;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
-use super::output::{Range, harmless, outside, range};
+use super::output::harmless;
 use super::problem::{Answer, Failure};
+use super::range::Part;
 use super::{Context, job_id};
 
 /// How much is read at once.
@@ -45,29 +46,12 @@ pub async fn one(
     let opened = context.background.blocking(move || open_beneath(&folder, &path)).await;
     let file = opened.map_err(|_| unknown())?;
     let len = file.metadata().map_err(Failure::internal)?.len();
-    let (status, first, count) = match range(&headers, len) {
-        Range::Whole => (StatusCode::OK, 0, len),
-        Range::Part { first, count } => (StatusCode::PARTIAL_CONTENT, first, count),
-        Range::Outside => {
-            return Err(outside(len));
-        }
-    };
-    let mut response = stream_file(&context, file, first, count);
-    *response.status_mut() = status;
-    describe(response.headers_mut(), &name, status, (first, count, len));
-    Ok(response)
-}
-
-fn describe(headers: &mut HeaderMap, name: &str, status: StatusCode, part: (u64, u64, u64)) {
-    let (first, count, len) = part;
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(name)));
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let part = Part::asked(&headers, len)?;
+    let mut response = part.describe(stream_file(&context, file, part.first, part.count));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(&name)));
     harmless(headers, name.rsplit('/').next());
-    if status == StatusCode::PARTIAL_CONTENT
-        && let Ok(value) = HeaderValue::try_from(format!("bytes {first}-{}/{len}", first + count - 1))
-    {
-        headers.insert(header::CONTENT_RANGE, value);
-    }
+    Ok(response)
 }
 
 fn unknown() -> Failure {

@@ -18,6 +18,7 @@ mod output;
 mod payload;
 mod problem;
 mod query;
+mod range;
 mod result;
 mod retry;
 mod route;

@@ -15,6 +15,7 @@ use procession_core::job::OutputSummary;
 
 use super::problem::{Answer, Failure};
 use super::query::Query;
+use super::range::Part;
 use super::{Context, job_id};
 use crate::data::Stream;
 use crate::tail::{Found, Piece, Tail, cut, marker};
@@ -46,19 +47,22 @@ async fn output(
         let response = Body::from_stream(follow(context, id, attempt, stream)).into_response();
         return Ok(with_headers(response, &tail));
     }
-    let tail = context.background.blocking(move || tail.open()).await.map_err(gone)?;
+    let tail = open(&context, tail).await?;
     Ok(with_headers(ranged(&context, tail.clone(), &headers)?, &tail))
 }
 
-/// The file is not where it was written: the job removed it, or somebody else did.
-fn gone(error: io::Error) -> Failure {
-    tracing::warn!(%error, "output cannot be read");
-    Failure::new(StatusCode::NOT_FOUND, "output_gone", "the file with this output is not there any more")
+/// Holds on to a stream's file; 404 where it is not: the job removed it, or somebody else did.
+async fn open(context: &Context, tail: Tail) -> Answer<Tail> {
+    context.background.blocking(move || tail.open()).await.map_err(|error| {
+        tracing::warn!(%error, "output cannot be read");
+        let detail = "the file with this output is not there any more";
+        Failure::new(StatusCode::NOT_FOUND, "output_gone", detail)
+    })
 }
 
 /// All of a stream that is over, as a body.
 pub(super) async fn whole(context: &Context, tail: Tail) -> Answer<Body> {
-    let tail = context.background.blocking(move || tail.open()).await.map_err(gone)?;
+    let tail = open(context, tail).await?;
     let pieces = tail.pieces();
     Ok(Body::from_stream(read(context.clone(), Arc::new(tail), pieces)))
 }
@@ -92,53 +96,10 @@ pub(super) fn harmless(headers: &mut HeaderMap, file_name: Option<&str>) {
 fn ranged(context: &Context, tail: Tail, headers: &HeaderMap) -> Answer {
     let pieces = tail.pieces();
     let len = pieces.iter().map(Piece::len).sum();
-    let (status, first, count) = match range(headers, len) {
-        Range::Whole => (StatusCode::OK, 0, len),
-        Range::Part { first, count } => (StatusCode::PARTIAL_CONTENT, first, count),
-        Range::Outside => {
-            return Err(outside(len));
-        }
-    };
-    let body = Body::from_stream(read(context.clone(), Arc::new(tail), cut(&pieces, first, count)));
-    let mut response = (status, body).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(count));
-    if status == StatusCode::PARTIAL_CONTENT {
-        let range = format!("bytes {first}-{}/{len}", first + count - 1);
-        headers.insert(header::CONTENT_RANGE, HeaderValue::try_from(range).expect("digits"));
-    }
-    Ok(response)
-}
-
-/// 416 for a range beyond `len` bytes.
-pub(super) fn outside(len: u64) -> Failure {
-    let value = HeaderValue::try_from(format!("bytes */{len}")).expect("digits");
-    Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", format!("there are {len} bytes"))
-        .with_header(header::CONTENT_RANGE, value)
-}
-
-/// What a `Range` header asks for.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Range {
-    Whole,
-    Part { first: u64, count: u64 },
-    Outside,
-}
-
-/// One range of bytes; several, or other units, are answered with the whole (RFC 9110).
-pub(super) fn range(headers: &HeaderMap, len: u64) -> Range {
-    let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
-    let Some((first, last)) = asked.and_then(|text| text.strip_prefix("bytes=")?.split_once('-')) else {
-        return Range::Whole;
-    };
-    let (first, end) = match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
-        (Ok(first), Ok(last)) if last >= first => (first, last.saturating_add(1).min(len)),
-        (Ok(first), Err(_)) if last.trim().is_empty() => (first, len),
-        (Err(_), Ok(suffix)) if first.trim().is_empty() => (len.saturating_sub(suffix), len),
-        _ => return Range::Whole,
-    };
-    if first >= end { Range::Outside } else { Range::Part { first, count: end - first } }
+    let part = Part::asked(headers, len)?;
+    let pieces = cut(&pieces, part.first, part.count);
+    let body = Body::from_stream(read(context.clone(), Arc::new(tail), pieces));
+    Ok(part.describe(body.into_response()))
 }
 
 /// The pieces' bytes, a chunk at a time.
@@ -236,33 +197,4 @@ impl Context {
 fn ended(summary: &OutputSummary, stream: Stream, file: std::path::PathBuf) -> Tail {
     let one = if stream == Stream::Stdout { &summary.stdout } else { &summary.stderr };
     Tail::ended(one, summary.limit, file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges() {
-        let asks = |text: &'static str| {
-            let headers = [(header::RANGE, HeaderValue::from_static(text))].into_iter().collect();
-            range(&headers, 100)
-        };
-        assert_eq!(range(&HeaderMap::new(), 100), Range::Whole);
-        for (text, first, count) in [
-            ("bytes=0-9", 0, 10),
-            ("bytes=90-", 90, 10),
-            ("bytes=-5", 95, 5),
-            ("bytes=50-999", 50, 50),
-            ("bytes=-500", 0, 100),
-        ] {
-            assert_eq!(asks(text), Range::Part { first, count }, "{text}");
-        }
-        for text in ["bytes=100-", "bytes=200-300", "bytes=-0"] {
-            assert_eq!(asks(text), Range::Outside, "{text}");
-        }
-        for text in ["bytes=0-1,5-6", "lines=1-2", "bytes=9-3", "bytes=x-y"] {
-            assert_eq!(asks(text), Range::Whole, "{text}");
-        }
-    }
 }
