@@ -5,6 +5,7 @@
 //! does not know and reads what is missing as its default: versions N and N-1 understand
 //! each other. Descriptors travel beside a frame where its doc says so.
 
+pub mod admin;
 mod codec;
 mod fields;
 pub mod journal;
@@ -14,6 +15,8 @@ mod values;
 
 pub use codec::{BadFrame, Decoder, Message};
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::id::AttemptKey;
@@ -21,8 +24,9 @@ use crate::launch::Launch;
 use crate::outcome::CancelledBy;
 use crate::record::{Containment, ExitRecord};
 
-/// This side's protocol version, in HELLO and READY.
-pub const VERSION: u32 = 1;
+/// This side's protocol version, in HELLO and READY. Version 2 brought standby servers
+/// (PREPARED, PROCEED, RETIRE), HELD, RENEW and PING; a version 1 side skips these frames.
+pub const VERSION: u32 = 2;
 
 /// The largest frame: argv and environment of 2 MiB, paths and an inline payload beside them.
 pub const MAX_FRAME: usize = 4 * 1024 * 1024;
@@ -50,10 +54,50 @@ pub enum ToServer {
         more: bool,
     },
     /// The operator asked for an end: drain. A second one (`now`): end the jobs.
-    Shutdown {
-        /// Do not wait for jobs.
-        now: bool,
-    },
+    Shutdown(Shutdown),
+    /// To a standby that is PREPARED: the server before has released the store. Open it, say
+    /// LIST, recover, serve, say READY.
+    Proceed,
+    /// Another server is PREPARED and takes over: accept and start nothing more, finish what
+    /// changes the store, release it, say RETIRED; then answer what is open and end.
+    Retire,
+    /// Duplicates to hold, so that a keeper's death breaks no pipe and loses no exit code.
+    /// Comes once for an attempt that has run for a while; after EXITED they are of no use.
+    /// The descriptors travel with the frame, in the order of [`Held::descriptors`].
+    Held(Held),
+    /// Is anybody there? Answered by PONG.
+    Ping,
+    /// Open the log file anew: whoever rotates logs has moved it away.
+    ReopenLog,
+}
+
+/// How the server is to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Do not wait for jobs.
+    pub now: bool,
+    /// Wait for jobs at most this long; `None`: as the config says.
+    pub timeout: Option<Duration>,
+    /// Leave what runs to the keeper: say GOODBYE without waiting for it.
+    pub keep_jobs: bool,
+}
+
+/// An attempt whose descriptors the server holds duplicates of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Whose.
+    pub key: AttemptKey,
+    /// The read end of stdout's pipe is among them.
+    pub stdout: bool,
+    /// The read end of stderr's pipe is among them.
+    pub stderr: bool,
+}
+
+impl Held {
+    /// How many descriptors travel with the frame: the leader's pidfd, then the pipes.
+    pub fn descriptors(self) -> usize {
+        1 + usize::from(self.stdout) + usize::from(self.stderr)
+    }
 }
 
 /// From the server to the keeper.
@@ -87,6 +131,21 @@ pub enum ToKeeper {
         /// The exit status of `procession serve`.
         status: u8,
     },
+    /// A standby can take over: its config and the store's schema are good. It has changed
+    /// nothing yet.
+    Prepared,
+    /// A standby cannot take over, and is about to exit; the server before stays.
+    Refused {
+        /// Why, for people; several lines.
+        message: String,
+    },
+    /// The store is released: the next server may open it.
+    Retired,
+    /// Answers PING.
+    Pong,
+    /// Execute your program anew, keeping all you own: said by the first server of a new
+    /// version once it serves.
+    Renew,
 }
 
 /// What a new server learns first.
@@ -104,6 +163,16 @@ pub struct Hello {
     pub containment: Containment,
     /// What each listening socket is, as the config names it: `127.0.0.1:8080`, `unix:/path`.
     pub listeners: Vec<Bytes>,
+    /// Descriptors that travel behind the listeners and are only to be kept open: the lock of
+    /// the data directory, which then lasts as long as keeper or server.
+    pub held: u32,
+    /// Another server serves: check all that can be checked, say PREPARED or REFUSED, and
+    /// touch nothing before PROCEED.
+    pub standby: bool,
+    /// This server is the first of a new binary: say RENEW once READY.
+    pub renew: bool,
+    /// The operator agrees that unfinished jobs of tasks that left the config are cancelled.
+    pub force: bool,
 }
 
 /// An attempt that runs.

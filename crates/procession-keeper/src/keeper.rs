@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use procession_core::frame::{Started, ToKeeper, ToServer};
+use procession_core::frame::{Shutdown, Started, ToKeeper, ToServer};
 use procession_core::launch::Launch;
 use procession_core::outcome::{CancelledBy, WaitStatus};
 use procession_core::record::ExitRecord;
@@ -244,6 +244,11 @@ impl Keeper {
             ToKeeper::Ack { key } => self.world.acknowledge(key),
             ToKeeper::List => self.list(),
             ToKeeper::Goodbye { status } => self.ending.goodbye(status),
+            ToKeeper::Prepared
+            | ToKeeper::Refused { .. }
+            | ToKeeper::Retired
+            | ToKeeper::Pong
+            | ToKeeper::Renew => {}
         }
     }
 
@@ -302,8 +307,10 @@ impl Keeper {
 
     fn say_shutdown(&mut self, asked: Asked) {
         match asked {
-            Asked::Drain => self.world.outbox.say(&ToServer::Shutdown { now: false }),
-            Asked::Now => self.world.outbox.say(&ToServer::Shutdown { now: true }),
+            Asked::Drain | Asked::Now => {
+                let now = asked == Asked::Now;
+                self.world.outbox.say(&ToServer::Shutdown(Shutdown { now, ..Shutdown::default() }));
+            }
             Asked::No | Asked::Forced => {}
         }
     }

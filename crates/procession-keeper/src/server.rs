@@ -148,6 +148,10 @@ impl Server {
             keeper_pid: rustix::process::getpid().as_raw_nonzero().get().cast_unsigned(),
             containment: world.containment(),
             listeners: self.listeners.iter().map(|(_, name)| name.clone().into()).collect(),
+            held: 0,
+            standby: false,
+            renew: false,
+            force: false,
         }));
         Ok(())
     }

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::fields::{Reader, Writer};
 use super::values::Value;
-use super::{Hello, MAX_FRAME, OutputNotice, Started, ToKeeper, ToServer};
+use super::{Held, Hello, MAX_FRAME, OutputNotice, Shutdown, Started, ToKeeper, ToServer};
 use crate::id::AttemptKey;
 use crate::launch::Launch;
 use crate::outcome::CancelledBy;
@@ -84,7 +84,7 @@ impl<M: Message> Decoder<M> {
 }
 
 /// A frame of type `kind` with the body that `fill` writes.
-fn frame(out: &mut Vec<u8>, kind: u8, fill: impl FnOnce(&mut Writer<'_>)) {
+pub(super) fn frame(out: &mut Vec<u8>, kind: u8, fill: impl FnOnce(&mut Writer<'_>)) {
     Writer::new(out).block(|w| {
         w.u8(kind);
         fill(w);
@@ -103,7 +103,12 @@ impl Message for ToServer {
                 w.list(over, |w, record| w.block(|w| record.write(w)));
                 w.flag(*more);
             }),
-            ToServer::Shutdown { now } => frame(out, 6, |w| w.flag(*now)),
+            ToServer::Shutdown(shutdown) => frame(out, 6, |w| shutdown.write(w)),
+            ToServer::Proceed => frame(out, 7, |_| {}),
+            ToServer::Retire => frame(out, 8, |_| {}),
+            ToServer::Held(held) => frame(out, 9, |w| held.write(w)),
+            ToServer::Ping => frame(out, 10, |_| {}),
+            ToServer::ReopenLog => frame(out, 11, |_| {}),
         }
     }
 
@@ -119,7 +124,12 @@ impl Message for ToServer {
                 over: r.list(|r| ExitRecord::read(&mut r.block()?))?,
                 more: r.flag()?,
             },
-            6 => ToServer::Shutdown { now: r.flag()? },
+            6 => ToServer::Shutdown(Shutdown::read(r)?),
+            7 => ToServer::Proceed,
+            8 => ToServer::Retire,
+            9 => ToServer::Held(Held::read(r)?),
+            10 => ToServer::Ping,
+            11 => ToServer::ReopenLog,
             _ => return Ok(None),
         }))
     }
@@ -138,6 +148,11 @@ impl Message for ToKeeper {
             ToKeeper::Ack { key } => frame(out, 4, |w| key.write(w)),
             ToKeeper::List => frame(out, 5, |_| {}),
             ToKeeper::Goodbye { status } => frame(out, 6, |w| w.u8(*status)),
+            ToKeeper::Prepared => frame(out, 7, |_| {}),
+            ToKeeper::Refused { message } => frame(out, 8, |w| w.bytes(message.as_bytes())),
+            ToKeeper::Retired => frame(out, 9, |_| {}),
+            ToKeeper::Pong => frame(out, 10, |_| {}),
+            ToKeeper::Renew => frame(out, 11, |_| {}),
         }
     }
 
@@ -153,6 +168,11 @@ impl Message for ToKeeper {
             4 => ToKeeper::Ack { key: AttemptKey::read(r)? },
             5 => ToKeeper::List,
             6 => ToKeeper::Goodbye { status: r.u8()? },
+            7 => ToKeeper::Prepared,
+            8 => ToKeeper::Refused { message: String::from_utf8_lossy(&r.bytes()?).into_owned() },
+            9 => ToKeeper::Retired,
+            10 => ToKeeper::Pong,
+            11 => ToKeeper::Renew,
             _ => return Ok(None),
         }))
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::admin::{Answer, Ask, Attach, Status};
 use super::journal::{Entry, read};
 use super::*;
 use crate::id::{Fence, JobId};
@@ -138,15 +139,27 @@ fn launch() -> impl Strategy<Value = Launch> {
 }
 
 fn to_server() -> impl Strategy<Value = ToServer> {
-    let hello = (any::<(u32, u64, [u8; 16], u32)>(), containment(), prop::collection::vec(bytes(), 0..3))
-        .prop_map(|((version, generation, boot_id, keeper_pid), containment, listeners)| Hello {
-            version,
-            generation,
-            boot_id,
-            keeper_pid,
-            containment,
-            listeners,
-        });
+    let numbers = any::<(u32, u64, [u8; 16], u32)>();
+    let ways = any::<(u32, bool, bool, bool)>();
+    let hello = (numbers, containment(), prop::collection::vec(bytes(), 0..3), ways).prop_map(
+        |((version, generation, boot_id, keeper_pid), containment, listeners, ways)| {
+            let (held, standby, renew, force) = ways;
+            Hello {
+                version,
+                generation,
+                boot_id,
+                keeper_pid,
+                containment,
+                listeners,
+                held,
+                standby,
+                renew,
+                force,
+            }
+        },
+    );
+    let held =
+        (key(), any::<(bool, bool)>()).prop_map(|(key, (stdout, stderr))| Held { key, stdout, stderr });
     let notice =
         (key(), any::<(u64, u64)>()).prop_map(|(key, (stdout, stderr))| OutputNotice { key, stdout, stderr });
     let lists =
@@ -157,8 +170,15 @@ fn to_server() -> impl Strategy<Value = ToServer> {
         notice.prop_map(ToServer::Output),
         record().prop_map(ToServer::Exited),
         lists.prop_map(|(running, over, more)| ToServer::Attempts { running, over, more }),
-        any::<bool>().prop_map(|now| ToServer::Shutdown { now }),
+        shutdown().prop_map(ToServer::Shutdown),
+        held.prop_map(ToServer::Held),
+        prop::sample::select(vec![ToServer::Proceed, ToServer::Retire, ToServer::Ping, ToServer::ReopenLog]),
     ]
+}
+
+fn shutdown() -> impl Strategy<Value = Shutdown> {
+    (any::<bool>(), prop::option::of(any::<u64>().prop_map(Duration::from_micros)), any::<bool>())
+        .prop_map(|(now, timeout, keep_jobs)| Shutdown { now, timeout, keep_jobs })
 }
 
 fn to_keeper() -> impl Strategy<Value = ToKeeper> {
@@ -169,6 +189,53 @@ fn to_keeper() -> impl Strategy<Value = ToKeeper> {
         key().prop_map(|key| ToKeeper::Ack { key }),
         Just(ToKeeper::List),
         any::<u8>().prop_map(|status| ToKeeper::Goodbye { status }),
+        ".*".prop_map(|message| ToKeeper::Refused { message }),
+        prop::sample::select(vec![ToKeeper::Prepared, ToKeeper::Retired, ToKeeper::Pong, ToKeeper::Renew]),
+    ]
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    let texts = || prop::collection::vec(bytes(), 0..3);
+    let attach = (bytes(), texts(), texts(), texts()).prop_map(|(program, args, env, listeners)| Attach {
+        program,
+        args,
+        env,
+        listeners,
+    });
+    prop_oneof![
+        Just(Ask::Status),
+        shutdown().prop_map(Ask::Stop),
+        any::<(bool, bool)>().prop_map(|(binary, force)| Ask::Reload { binary, force }),
+        attach.prop_map(Ask::Attach),
+    ]
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let numbers = any::<([u32; 5], u64, i64)>();
+    let status =
+        (numbers, any::<[bool; 3]>(), ".*", ".*").prop_map(|(numbers, flags, release, reload_error)| {
+            let ([version, keeper_pid, server_pid, running, unrecorded], generation, reloaded_us) = numbers;
+            let [ready, stopping, alone] = flags;
+            Status {
+                version,
+                release,
+                keeper_pid,
+                server_pid,
+                ready,
+                generation,
+                running,
+                unrecorded,
+                stopping,
+                alone,
+                reloaded_us,
+                reload_error,
+            }
+        });
+    prop_oneof![
+        status.prop_map(Answer::Status),
+        Just(Answer::Done),
+        ".*".prop_map(|message| Answer::Failed { message }),
+        any::<u8>().prop_map(|status| Answer::Ended { status }),
     ]
 }
 
@@ -202,6 +269,12 @@ proptest! {
         prop_assert_eq!(decode(&encode(&messages), step), Ok(messages));
     }
 
+    #[test]
+    fn what_the_command_line_asks_and_hears_arrives(asked in ask(), told in answer(), step in 1usize..300) {
+        prop_assert_eq!(decode(&encode(std::slice::from_ref(&asked)), step), Ok(vec![asked]));
+        prop_assert_eq!(decode(&encode(std::slice::from_ref(&told)), step), Ok(vec![told]));
+    }
+
     /// Version N+1 appends a field to a body: N reads the rest.
     #[test]
     fn appended_fields_are_skipped(message in to_server(), more in bytes()) {
@@ -226,9 +299,11 @@ proptest! {
     fn no_bytes_make_it_panic(noise in prop::collection::vec(any::<u8>(), 0..400), step in 1usize..50) {
         let _ = decode::<ToServer>(&noise, step);
         let _ = decode::<ToKeeper>(&noise, step);
-        for kind in 0..8 {
+        for kind in 0..14 {
             let _ = ToServer::decode(kind, noise.clone().into());
             let _ = ToKeeper::decode(kind, noise.clone().into());
+            let _ = Ask::decode(kind, noise.clone().into());
+            let _ = Answer::decode(kind, noise.clone().into());
         }
         let _ = read(noise.into());
     }
@@ -266,8 +341,8 @@ proptest! {
 #[test]
 fn a_type_of_a_newer_version_is_passed_over() {
     let mut bytes = vec![3, 0, 0, 0, 200, 1, 2];
-    ToServer::Shutdown { now: true }.encode(&mut bytes);
-    assert_eq!(decode(&bytes, 1), Ok(vec![ToServer::Shutdown { now: true }]));
+    ToServer::Proceed.encode(&mut bytes);
+    assert_eq!(decode(&bytes, 1), Ok(vec![ToServer::Proceed]));
 }
 
 #[test]
@@ -285,4 +360,34 @@ fn behind_a_malformed_frame_reading_goes_on() {
     assert_eq!(decoder.next(), Err(BadFrame::Body));
     assert_eq!(decoder.next(), Ok(Some(ToKeeper::List)));
     assert_eq!(decoder.next(), Ok(None));
+}
+
+/// What version 1 said, byte for byte, is what version 2 reads; and what 2 adds reads as
+/// nothing there.
+#[test]
+fn f05_version_1_is_understood() {
+    let body = [
+        &[1, 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0][..],
+        &[9; 16],
+        &[42, 0, 0, 0, 0, 1, 0, 0, 0, 14, 0, 0, 0],
+        b"127.0.0.1:8080",
+    ]
+    .concat();
+    let hello = [&(body.len() as u32).to_le_bytes()[..], &body].concat();
+    let expected = Hello {
+        version: 1,
+        generation: 7,
+        boot_id: [9; 16],
+        keeper_pid: 42,
+        containment: Containment::Cgroup,
+        listeners: vec!["127.0.0.1:8080".into()],
+        held: 0,
+        standby: false,
+        renew: false,
+        force: false,
+    };
+    assert_eq!(decode(&hello, 3), Ok(vec![ToServer::Hello(expected)]));
+    let shutdown = Shutdown { now: true, ..Shutdown::default() };
+    assert_eq!(decode(&[2, 0, 0, 0, 6, 1], 1), Ok(vec![ToServer::Shutdown(shutdown)]));
+    assert_eq!(decode(&[5, 0, 0, 0, 1, 1, 0, 0, 0], 1), Ok(vec![ToKeeper::Ready { version: 1 }]));
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::codec::BadFrame;
 use super::fields::{Reader, Writer};
-use super::{Hello, OutputNotice, Started};
+use super::{Held, Hello, OutputNotice, Shutdown, Started};
 use crate::id::{AttemptKey, Fence, JobId};
 use crate::launch::{Credentials, Launch, OutputMode, OutputPlan, ResourceLimit, Stdin};
 use crate::outcome::CancelledBy;
@@ -194,6 +194,10 @@ impl Value for Hello {
         w.u32(self.keeper_pid);
         self.containment.write(w);
         w.list(&self.listeners, |w, name| w.bytes(name));
+        w.u32(self.held);
+        w.flag(self.standby);
+        w.flag(self.renew);
+        w.flag(self.force);
     }
 
     fn read(r: &mut Reader) -> Read<Self> {
@@ -204,6 +208,10 @@ impl Value for Hello {
             keeper_pid: r.u32()?,
             containment: Containment::read(r)?,
             listeners: r.list(Reader::bytes)?,
+            held: r.u32()?,
+            standby: r.flag()?,
+            renew: r.flag()?,
+            force: r.flag()?,
         })
     }
 }
@@ -227,6 +235,31 @@ impl Value for Started {
             containment: Containment::read(r)?,
             cookie: r.bytes()?,
         })
+    }
+}
+
+impl Value for Shutdown {
+    fn write(&self, w: &mut Writer<'_>) {
+        w.flag(self.now);
+        w.option(self.timeout.as_ref(), |w, timeout| w.u64(micros(*timeout)));
+        w.flag(self.keep_jobs);
+    }
+
+    fn read(r: &mut Reader) -> Read<Self> {
+        let (now, timeout) = (r.flag()?, r.option(Reader::u64)?.map(Duration::from_micros));
+        Ok(Self { now, timeout, keep_jobs: r.flag()? })
+    }
+}
+
+impl Value for Held {
+    fn write(&self, w: &mut Writer<'_>) {
+        self.key.write(w);
+        w.flag(self.stdout);
+        w.flag(self.stderr);
+    }
+
+    fn read(r: &mut Reader) -> Read<Self> {
+        Ok(Self { key: AttemptKey::read(r)?, stdout: r.flag()?, stderr: r.flag()? })
     }
 }
 

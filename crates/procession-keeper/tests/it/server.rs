@@ -136,7 +136,7 @@ fn the_first_request_drains_the_second_hurries_the_third_kills() {
         for expected in [false, true] {
             keeper.signal(if expected { Signal::INT } else { Signal::TERM });
             let now = server.hear("SHUTDOWN", |message| match message {
-                ToServer::Shutdown { now } => Some(*now),
+                ToServer::Shutdown(shutdown) => Some(shutdown.now),
                 _ => None,
             });
             assert_eq!(now, expected, "{level:?}");
@@ -154,7 +154,8 @@ fn a_server_started_during_a_shutdown_is_told_of_it() {
     server.spawn(&launch);
     server.started(launch.key);
     keeper.signal(Signal::TERM);
-    let is_shutdown = |message: &ToServer| matches!(message, ToServer::Shutdown { now: false }).then_some(());
+    let is_shutdown =
+        |message: &ToServer| matches!(message, ToServer::Shutdown(shutdown) if !shutdown.now).then_some(());
     server.hear("SHUTDOWN", is_shutdown);
     server.kill();
     let mut server = keeper.next_server();

@@ -22,9 +22,10 @@ impl Scheduler {
                 ToServer::Started(started) => self.note_start(started),
                 ToServer::Output(notice) => self.running.output(notice, Timestamp::now()),
                 ToServer::Exited(record) => self.background.errand(self.clone().attempt_over(record)),
-                ToServer::Shutdown { now: false } => drain.advance(Stage::Draining),
-                ToServer::Shutdown { now: true } => drain.advance(Stage::Ending),
-                ToServer::Hello(_) | ToServer::Attempts { .. } => {
+                ToServer::Shutdown(shutdown) if shutdown.now => drain.advance(Stage::Ending),
+                ToServer::Shutdown(_) => drain.advance(Stage::Draining),
+                ToServer::Held(_) | ToServer::Ping | ToServer::ReopenLog => {}
+                ToServer::Hello(_) | ToServer::Attempts { .. } | ToServer::Proceed | ToServer::Retire => {
                     tracing::error!("the keeper said something out of turn");
                 }
             }
