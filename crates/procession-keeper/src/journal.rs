@@ -125,5 +125,6 @@ impl Journal {
     }
 }
 
+pub(crate) mod inspect;
 #[cfg(test)]
 mod tests;

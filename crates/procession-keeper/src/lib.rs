@@ -84,6 +84,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use control::{CONTROL_FD, NoControlSocket, take_control_socket};
+pub use journal::inspect::{JournalState, inspect_journal};
 pub use server::ServerCommand;
 use startup::dev_null;
 

@@ -2,10 +2,12 @@
 
 mod app;
 mod background;
+mod backup;
 mod board;
 mod cli;
 mod config;
 mod data;
+mod doctor;
 mod drain;
 mod facts;
 mod http;
@@ -23,7 +25,9 @@ mod tail;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use background::EXIT_CONFIG;
 use cli::{Cli, Command};
+use procession_store::StoreError;
 
 fn main() -> ExitCode {
     let Cli { global, command } = cli::parse();
@@ -51,7 +55,11 @@ fn serve(global: &cli::Global) -> ExitCode {
         Ok(status) => status.into(),
         Err(error) => {
             say::line(&format!("error: {error:#}"));
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                // To try again would change nothing.
+                Some(StoreError::Refused(_)) => EXIT_CONFIG.into(),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

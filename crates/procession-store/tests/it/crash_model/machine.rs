@@ -280,9 +280,11 @@ impl Machine {
         let lease = lease_of(&record);
         let store = self.store();
         match next(&record, 0, self.claims) {
-            Next::Defer(_) => drop(store.release(lease, Some(at(self.now + 1))).await.expect("deferred")),
+            Next::Defer(_) => {
+                store.release(lease, Some(at(self.now + 1))).await.expect("deferred");
+            }
             Next::Finish(outcome) => {
-                drop(store.finish(end(lease, outcome, self.now)).await.expect("recorded"))
+                store.finish(end(lease, outcome, self.now)).await.expect("recorded");
             }
         }
         self.disk.synced();
@@ -385,8 +387,12 @@ impl Machine {
                         server.outbox.push_back(Word::Stop(key));
                     }
                 }
-                Verdict::Record => drop(unrecorded.insert(key)),
-                Verdict::NeverSeen => drop(store.release(lease, None).await.expect("released")),
+                Verdict::Record => {
+                    unrecorded.insert(key);
+                }
+                Verdict::NeverSeen => {
+                    store.release(lease, None).await.expect("released");
+                }
                 Verdict::Lost(reason) => {
                     store.finish(end(lease, Outcome::Lost { reason }, now)).await.expect("recorded");
                 }
