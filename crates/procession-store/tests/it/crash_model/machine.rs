@@ -211,11 +211,10 @@ impl Machine {
                     self.note_end(key);
                 }
             }
-            Some(Word::Ack(key)) => {
-                if keeper.over.remove(&key).is_some() {
-                    Entry::Ack(key).encode(&mut self.journal);
-                }
+            Some(Word::Ack(key)) if keeper.over.remove(&key).is_some() => {
+                Entry::Ack(key).encode(&mut self.journal);
             }
+            Some(Word::Ack(_)) => {}
         }
     }
 
