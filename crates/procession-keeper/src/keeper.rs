@@ -6,16 +6,20 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use procession_core::frame::{Shutdown, Started, ToKeeper, ToServer};
+use procession_core::frame::{Started, ToKeeper, ToServer};
 use procession_core::launch::Launch;
 use procession_core::outcome::{CancelledBy, WaitStatus};
 use procession_core::record::ExitRecord;
 use rustix::event::epoll::EventFlags;
 use rustix::process::Signal;
 
+use crate::admin::Admin;
 use crate::attempts::Attempts;
+use crate::daemon::Daemon;
 use crate::ending::{Asked, Ending, Step};
 use crate::events::{AttemptId, ServerPart, Source};
+use crate::notify::Notify;
+use crate::operator::Requests;
 use crate::server::{Death, Life, Server};
 use crate::supervise::{Attempt, not_started, start};
 use crate::sys::process::next_stopped_child;
@@ -42,14 +46,24 @@ pub(crate) struct Keeper {
     pub(crate) attempts: Attempts,
     pub(crate) signals: OwnedFd,
     pub(crate) children: OwnedFd,
-    ending: Ending,
+    pub(crate) ending: Ending,
+    pub(crate) admin: Admin,
+    pub(crate) requests: Requests,
+    pub(crate) notify: Notify,
+    pub(crate) daemon: Option<Daemon>,
     /// Set where there is nothing more to do.
     done: Option<Result<u8, KeeperError>>,
 }
 
 impl Keeper {
-    pub(crate) fn new(world: World, server: Server) -> Result<Self, KeeperError> {
-        let asked = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+    pub(crate) fn new(
+        world: World,
+        server: Server,
+        admin: Admin,
+        daemon: Option<Daemon>,
+    ) -> Result<Self, KeeperError> {
+        let end = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT];
+        let asked = [end.as_slice(), &[libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2]].concat();
         let signals = signals::descriptor(&asked).map_err(KeeperError::start("signals"))?;
         let children = signals::descriptor(&[libc::SIGCHLD]).map_err(KeeperError::start("signals"))?;
         let events = &world.events;
@@ -57,18 +71,30 @@ impl Keeper {
         events.add(world.timers.descriptor(), Source::Timers).map_err(KeeperError::start("events"))?;
         let once = EventFlags::IN | EventFlags::ONESHOT;
         events.add_for(children.as_fd(), Source::Children, once).map_err(KeeperError::start("events"))?;
-        let attempts = Attempts::default();
-        Ok(Self { world, server, attempts, signals, children, ending: Ending::new(), done: None })
+        Ok(Self {
+            world,
+            server,
+            attempts: Attempts::default(),
+            signals,
+            children,
+            ending: Ending::new(),
+            admin,
+            requests: Requests::default(),
+            notify: Notify::from_environment(),
+            daemon,
+            done: None,
+        })
     }
 
     /// Runs until there is nothing more to keep.
     pub(crate) fn run(mut self) -> Result<u8, KeeperError> {
         self.start_server();
+        self.tend_watchdog();
         loop {
             self.speak();
             self.look_for_the_end();
             if let Some(done) = self.done.take() {
-                self.close();
+                self.close(&done);
                 return done;
             }
             self.world.timers.set().map_err(KeeperError::start("timers"))?;
@@ -99,6 +125,8 @@ impl Keeper {
                 self.world.timers.arm(Alarm::ReapOrphans, pause);
             }
             Source::Timers => self.world.timers.woke(),
+            Source::Askers => self.admin.let_in(&mut self.world),
+            Source::Asker(id) => self.on_question(id),
             Source::Server(ServerPart::Status) => {
                 if let Some(failure) = self.server.on_status(&mut self.world) {
                     self.server_never_ran(failure.phase.name(), failure.errno);
@@ -122,6 +150,8 @@ impl Keeper {
             Alarm::TendCgroups => self.tend_cgroups(),
             Alarm::ReapOrphans => self.reap_orphans(),
             Alarm::EndStrays => self.end_strays(),
+            Alarm::TendAskers => self.admin.tend(&mut self.world),
+            Alarm::Watchdog => self.tend_watchdog(),
             // To be looked at before the next wait.
             Alarm::LookForTheEnd => {}
             Alarm::GiveUp => self.done = Some(Ok(self.ending.status())),
@@ -181,9 +211,12 @@ impl Keeper {
 
     // The server.
 
-    fn start_server(&mut self) {
+    pub(crate) fn start_server(&mut self) {
         if let Err(failure) = self.server.start(&mut self.world) {
             self.server_never_ran(failure.phase.name(), failure.errno);
+            if self.attach_failed("could not be started") {
+                return;
+            }
             let pause = self.server.next_pause(Life::NeverReady);
             self.world.timers.arm(Alarm::StartServer, self.world.now.after(pause));
         }
@@ -208,14 +241,20 @@ impl Keeper {
         if let Some(failure) = failure {
             self.server_never_ran(failure.phase.name(), failure.errno);
         }
-        if self.done.is_some() || !self.ending.wants_a_server() {
+        if self.done.is_some() {
             return;
+        }
+        if !self.ending.wants_a_server() {
+            return self.no_server_follows();
         }
         let status = WaitStatus(wait_status);
         let described = match (status.code(), status.signal()) {
             (Some(code), _) => format!("exited with {code}"),
             (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
         };
+        if self.attach_failed(&described) {
+            return;
+        }
         if !self.server.ever_ready {
             // It has said why on stderr.
             let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
@@ -233,7 +272,8 @@ impl Keeper {
                 self.server.became_ready();
                 // A server that was started while the operator waits for the end: it knows
                 // how to end what runs.
-                self.say_shutdown(self.ending.asked());
+                self.say_shutdown();
+                self.serves();
             }
             ToKeeper::Spawn(launch) => self.spawn(&launch),
             ToKeeper::Stop { key, by, now } => {
@@ -244,11 +284,8 @@ impl Keeper {
             ToKeeper::Ack { key } => self.world.acknowledge(key),
             ToKeeper::List => self.list(),
             ToKeeper::Goodbye { status } => self.ending.goodbye(status),
-            ToKeeper::Prepared
-            | ToKeeper::Refused { .. }
-            | ToKeeper::Retired
-            | ToKeeper::Pong
-            | ToKeeper::Renew => {}
+            ToKeeper::Pong => self.notify.pong(),
+            ToKeeper::Prepared | ToKeeper::Refused { .. } | ToKeeper::Retired | ToKeeper::Renew => {}
         }
     }
 
@@ -291,27 +328,17 @@ impl Keeper {
     // The end.
 
     fn on_signal(&mut self, signal: i32) {
-        if signal == libc::SIGHUP {
-            // Before READY it may not have learnt what HUP means.
-            if self.server.is_ready() {
-                self.server.signal(Signal::HUP);
-            }
-            return;
+        match signal {
+            libc::SIGHUP => return self.reload(false, false, None),
+            libc::SIGUSR1 => return self.reopen_logs(),
+            libc::SIGUSR2 => return self.reload(true, false, None),
+            _ => {}
         }
+        self.notify.stopping();
         match self.ending.ask(signal as u8) {
             Some(Asked::Forced) => self.force(),
-            Some(asked) => self.say_shutdown(asked),
+            Some(_) => self.say_shutdown(),
             None => {}
-        }
-    }
-
-    fn say_shutdown(&mut self, asked: Asked) {
-        match asked {
-            Asked::Drain | Asked::Now => {
-                let now = asked == Asked::Now;
-                self.world.outbox.say(&ToServer::Shutdown(Shutdown { now, ..Shutdown::default() }));
-            }
-            Asked::No | Asked::Forced => {}
         }
     }
 
@@ -353,7 +380,8 @@ impl Keeper {
         }
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, done: &Result<u8, KeeperError>) {
+        self.say_farewell(done.as_ref().map_or(1, |status| *status));
         self.server.signal(Signal::KILL);
         self.world.journal.flush(&self.world.left);
         if let Trees::Cgroups(cgroups) = &mut self.world.trees {

@@ -21,6 +21,7 @@ use rustix::process::Signal;
 use crate::control::{CONTROL_FD, send};
 use crate::ending::Presence;
 use crate::events::{ServerPart, Source};
+use crate::notify::VARIABLES;
 use crate::spawn::{Command, Failure, Newborn, Outcome, Process, clone, outcome, prepare};
 use crate::sys::process::{reap, signal};
 use crate::world::{Alarm, World};
@@ -51,6 +52,8 @@ const TURN: usize = 64 * 1024;
 /// What the server is started from and with, and the one that runs.
 pub(crate) struct Server {
     command: ServerCommand,
+    /// `KEY=value`, in place of the keeper's own environment.
+    environment: Option<Vec<Vec<u8>>>,
     listeners: Vec<(OwnedFd, String)>,
     generation: u64,
     /// Before the next start, after one that never became ready.
@@ -93,7 +96,33 @@ pub(crate) struct Death {
 
 impl Server {
     pub(crate) fn new(command: ServerCommand, listeners: Vec<(OwnedFd, String)>) -> Self {
-        Self { command, listeners, generation: 0, pause: FIRST_PAUSE, ever_ready: false, up: None }
+        let pause = FIRST_PAUSE;
+        Self { command, environment: None, listeners, generation: 0, pause, ever_ready: false, up: None }
+    }
+
+    /// What the next server is started from and with.
+    pub(crate) fn equip(
+        &mut self,
+        command: ServerCommand,
+        environment: Vec<Vec<u8>>,
+        listeners: Vec<(OwnedFd, String)>,
+    ) {
+        (self.command, self.environment, self.listeners) = (command, Some(environment), listeners);
+    }
+
+    /// Whoever connects from now on is refused.
+    pub(crate) fn close_listeners(&mut self) {
+        self.listeners.clear();
+    }
+
+    /// How many servers there have been.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The process of the one there is.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.up.as_ref().map(|up| up.process.pid.as_raw_nonzero().get().cast_unsigned())
     }
 
     pub(crate) fn presence(&self) -> Presence {
@@ -157,15 +186,7 @@ impl Server {
     }
 
     fn spawn(&self, socket: BorrowedFd<'_>, world: &mut World) -> Result<(Process, Newborn), Failure> {
-        let join = |name: &[u8], value: &[u8]| [name, b"=", value].concat();
-        let added =
-            |name: &OsString| name == CONTROL_FD || self.command.env.iter().any(|(own, _)| own == name);
-        let mut env: Vec<Vec<u8>> = std::env::vars_os()
-            .filter(|(name, _)| !added(name))
-            .map(|(name, value)| join(name.as_bytes(), value.as_bytes()))
-            .collect();
-        env.extend(self.command.env.iter().map(|(name, value)| join(name.as_bytes(), value.as_bytes())));
-        env.push(format!("{CONTROL_FD}=3").into_bytes());
+        let env = self.variables();
         let env: Vec<&[u8]> = env.iter().map(Vec::as_slice).collect();
         let program = self.command.program.as_os_str().as_bytes();
         let mut argv = vec![program];
@@ -188,6 +209,22 @@ impl Server {
         let prepared = prepare(&command, &mut world.stacks)?;
         clone(prepared, world.method, None, &mut world.stacks)
             .map_err(Failure::at(procession_core::record::Phase::Fork))
+    }
+
+    /// Its environment: ours, or the one we were given, without what is ours alone.
+    fn variables(&self) -> Vec<Vec<u8>> {
+        let join = |name: &OsString, value: &OsString| [name.as_bytes(), b"=", value.as_bytes()].concat();
+        let given = self.environment.clone();
+        let mut env = given.unwrap_or_else(|| std::env::vars_os().map(|(n, v)| join(&n, &v)).collect());
+        let own = |name: &[u8]| {
+            name == CONTROL_FD.as_bytes()
+                || VARIABLES.iter().any(|ours| ours.as_bytes() == name)
+                || self.command.env.iter().any(|(added, _)| added.as_bytes() == name)
+        };
+        env.retain(|variable| !variable.split(|byte| *byte == b'=').next().is_some_and(own));
+        env.extend(self.command.env.iter().map(|(name, value)| join(name, value)));
+        env.push(format!("{CONTROL_FD}=3").into_bytes());
+        env
     }
 
     /// The status pipe has news: the failure, if it never reached its program.
