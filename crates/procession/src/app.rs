@@ -41,8 +41,9 @@ const MAX_CONNECTIONS: usize = 20_000;
 /// How long open answers get after everything else has ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Runs the server; returns its exit status.
-pub fn run(config_path: &Path) -> anyhow::Result<u8> {
+/// Runs the server; returns its exit status. As a `daemon` it lets go of where its caller
+/// speaks once it answers.
+pub fn run(config_path: &Path, daemon: bool) -> anyhow::Result<u8> {
     let socket = procession_keeper::take_control_socket()?;
     let greeting = greet(socket)?;
     // Whether a listener may be reached from outside was settled by the keeper's start.
@@ -52,10 +53,10 @@ pub fn run(config_path: &Path) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(config, greeting))
+    runtime.block_on(serve(config, greeting, daemon))
 }
 
-async fn serve(config: Config, greeting: Greeting) -> anyhow::Result<u8> {
+async fn serve(config: Config, greeting: Greeting, daemon: bool) -> anyhow::Result<u8> {
     let config = Arc::new(config);
     let background = Background::default();
     let data = DataDir::existing(&config.server.data_dir);
@@ -85,6 +86,10 @@ async fn serve(config: Config, greeting: Greeting) -> anyhow::Result<u8> {
     scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
     // Said first to the keeper: who reads the line may do anything, also end this process.
     scheduler.keeper.written().await;
+    if daemon {
+        let log = procession_keeper::open_log(&data.stderr_log())?;
+        procession_keeper::replace_output(&log, &log)?;
+    }
     announce(&hello);
 
     wait_for_the_end(&scheduler, &drain, &config).await;
