@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -80,7 +80,15 @@ impl Setup {
         self.command().output().expect("it ends")
     }
 
-    pub(super) fn command(&self) -> Command {
+    /// Starts it and leaves it to the test.
+    pub fn spawn(&self) -> Child {
+        let mut serve = self.command();
+        serve.stdin(Stdio::null()).stdout(self.log()).stderr(self.log());
+        serve.spawn().expect("the program starts")
+    }
+
+    /// The command that starts it.
+    pub fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_procession");
         let mut serve = match self.launcher.split_first() {
             None => command(program),
