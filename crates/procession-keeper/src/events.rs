@@ -34,7 +34,11 @@ pub(crate) enum Part {
     Monitor,
 }
 
-/// The descriptors of the server.
+/// A server of this keeper: its generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ServerId(pub(crate) u32);
+
+/// The descriptors of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ServerPart {
     /// Did it reach its program?
@@ -58,14 +62,15 @@ pub(crate) enum Source {
     /// Somebody connects to the control socket.
     Askers,
     Asker(ConnectionId),
-    Server(ServerPart),
+    Server(ServerId, ServerPart),
     Attempt(AttemptId, Part),
 }
 
 const PARTS: [Part; 6] = [Part::Status, Part::Process, Part::Stdout, Part::Stderr, Part::Tree, Part::Monitor];
 const SERVER_PARTS: [ServerPart; 3] = [ServerPart::Status, ServerPart::Process, ServerPart::Socket];
 
-/// The kind in the low byte; above it 24 bits of index and 32 of generation, or a number.
+/// The kind in the low byte, 24 bits of index, 32 of generation; a server has no index, an
+/// asker only a number.
 impl Source {
     const FIRST_SERVER: u64 = 3;
     const ASKERS: u64 = 14;
@@ -79,7 +84,7 @@ impl Source {
             Source::Timers => 2,
             Source::Askers => Self::ASKERS,
             Source::Asker(id) => Self::ASKER | id.0 << 8,
-            Source::Server(part) => Self::FIRST_SERVER + part as u64,
+            Source::Server(id, part) => (Self::FIRST_SERVER + part as u64) | u64::from(id.0) << 32,
             Source::Attempt(id, part) => {
                 let kind = Self::FIRST_ATTEMPT + part as u64;
                 kind | u64::from(id.index & 0xff_ffff) << 8 | u64::from(id.generation) << 32
@@ -96,7 +101,8 @@ impl Source {
             Self::ASKERS => Some(Source::Askers),
             Self::ASKER => Some(Source::Asker(ConnectionId(number >> 8))),
             Self::FIRST_SERVER..Self::ASKERS => {
-                SERVER_PARTS.get((kind - Self::FIRST_SERVER) as usize).map(|part| Source::Server(*part))
+                let part = *SERVER_PARTS.get((kind - Self::FIRST_SERVER) as usize)?;
+                Some(Source::Server(ServerId((number >> 32) as u32), part))
             }
             _ => {
                 let part = *PARTS.get((kind - Self::FIRST_ATTEMPT) as usize)?;
@@ -156,7 +162,7 @@ mod tests {
     fn names_survive_the_kernel() {
         let id = AttemptId { index: 0xab_cdef, generation: u32::MAX };
         let attempts = PARTS.map(|part| Source::Attempt(id, part));
-        let servers = SERVER_PARTS.map(Source::Server);
+        let servers = SERVER_PARTS.map(|part| Source::Server(ServerId(u32::MAX), part));
         let asker = Source::Asker(ConnectionId(1 << 40));
         let plain = [Source::Signals, Source::Children, Source::Timers, Source::Askers, asker];
         for source in attempts.iter().chain(&servers).chain(&plain) {

@@ -15,9 +15,9 @@
 //! second SHUTDOWN `now`; the third kills every tree and the server. Where no server is ready
 //! to hear it, the keeper ends by itself: at once if nothing runs; else it waits 10 s for a
 //! server (not after a second signal) and then ends what runs, by TERM and after its grace
-//! by KILL. Unless a server said GOODBYE the exit status is 128 + the signal's number. HUP
-//! asks for another server on the config as it is now, USR2 also on the program as it is
-//! now; USR1 is REOPEN_LOG to the server.
+//! by KILL. Unless a server said GOODBYE the exit status is 128 + the signal's number. HUP lets
+//! another server take over with the config as it is now, USR2 with the program as it is now;
+//! USR1 is REOPEN_LOG to the server.
 //!
 //! The operator asks the same, and more, on the socket `control` in `Setup::state_dir`
 //! ([`ask`], [`Conversation`]). A server that was asked to keep its jobs says GOODBYE while
@@ -54,6 +54,14 @@
 //!    server is gone. Until then SHUTDOWN may come at any time, and is said again to a
 //!    server that is started during a shutdown.
 //!
+//! # When another server takes over
+//! HELLO with `standby` says that another server serves. Check what can be checked, touch
+//! nothing, say PREPARED (or REFUSED and exit); the server before then hears RETIRE, finishes
+//! what changes the store, releases it and says RETIRED; then the standby hears PROCEED and
+//! goes on with LIST like any other. What either of them does wrong is mended by a third one:
+//! a standby that dies, hangs or refuses before it was to proceed is forgotten, one that dies
+//! later is followed by a server from the program that the keeper itself runs.
+//!
 //! The server runs in its own session with the keeper's environment and standard
 //! descriptors, `Setup::server.env` added, umask 077, open files raised. A server that
 //! closes the socket is killed after 5 s.
@@ -77,6 +85,7 @@ mod ending;
 mod events;
 mod file;
 mod follow;
+mod handover;
 mod identity;
 mod journal;
 mod keeper;
@@ -84,7 +93,9 @@ mod notify;
 mod operator;
 mod orphans;
 mod output;
+mod reload;
 mod server;
+mod servers;
 mod spawn;
 mod startup;
 mod supervise;
@@ -195,8 +206,8 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
         complain(format_args!("no control socket, `procession status` will not find us: {errno}"));
         admin::Admin::default()
     });
-    let server = server::Server::new(setup.server, setup.listeners);
-    keeper::Keeper::new(world, server, admin, setup.daemon)?.run()
+    let servers = servers::Servers::new(setup.server, setup.listeners);
+    keeper::Keeper::new(world, servers, admin, setup.daemon)?.run()
 }
 
 /// The kernel's name for this boot: pids of another boot mean nothing.

@@ -59,7 +59,6 @@ impl Notify {
     }
 
     /// Another server is on its way.
-    #[expect(dead_code, reason = "said around a handover")]
     pub(crate) fn reloading(&mut self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
@@ -67,8 +66,10 @@ impl Notify {
     }
 
     /// It has taken over, or was refused with the first line of `error`.
-    #[expect(dead_code, reason = "said around a handover")]
     pub(crate) fn reloaded(&mut self, error: Option<&str>) {
+        if !self.was_ready {
+            return;
+        }
         let why = error.and_then(|error| error.lines().next()).map(|line| format!("; not reloaded: {line}"));
         self.say(&format!("READY=1\nSTATUS=serving{}", why.unwrap_or_default()));
     }
@@ -104,12 +105,12 @@ impl Keeper {
         let Some(pause) = self.notify.watchdog else { return };
         self.world.timers.arm(Alarm::Watchdog, self.world.now.after(pause));
         let expected = self.ending.wants_a_server();
-        if !expected || (self.server.is_ready() && !self.notify.unanswered) {
+        if !expected || (self.servers.is_ready() && !self.notify.unanswered) {
             self.notify.say("WATCHDOG=1");
         }
         self.notify.unanswered = true;
-        if self.server.is_ready() {
-            self.world.outbox.say(&ToServer::Ping);
+        if self.servers.is_ready() {
+            self.servers.say(&ToServer::Ping);
         }
     }
 }

@@ -8,11 +8,11 @@ use std::os::unix::ffi::OsStringExt;
 
 use procession_core::frame::admin::{Answer, Ask, Attach, Status};
 use procession_core::frame::{Shutdown, ToServer, VERSION};
-use rustix::process::Signal;
 
 use crate::admin::Question;
 use crate::ending::{Asked, Ending, Presence};
 use crate::events::ConnectionId;
+use crate::handover::{Input, Wish};
 use crate::keeper::Keeper;
 use crate::server::ServerCommand;
 use crate::sys::clock;
@@ -43,7 +43,7 @@ impl Keeper {
                 self.stop(shutdown);
                 self.admin.answer(id, &Answer::Done, &mut self.world);
             }
-            Ask::Reload { binary, force } => self.reload(binary, force, Some(id)),
+            Ask::Reload { binary, force } => self.reload_for(id, Wish { binary, force }),
             Ask::Attach(attach) => {
                 if let Err(message) = self.attach(id, attach, fds) {
                     self.admin.answer(id, &Answer::Failed { message }, &mut self.world);
@@ -59,9 +59,9 @@ impl Keeper {
             version: VERSION,
             release: env!("CARGO_PKG_VERSION").into(),
             keeper_pid: rustix::process::getpid().as_raw_nonzero().get().cast_unsigned(),
-            server_pid: self.server.pid().unwrap_or_default(),
-            ready: self.server.is_ready(),
-            generation: self.server.generation(),
+            server_pid: self.servers.pid().unwrap_or_default(),
+            ready: self.servers.is_ready(),
+            generation: self.servers.generation(),
             running: count(self.attempts.iter().count()),
             unrecorded: count(self.world.left.iter().count()),
             stopping: self.ending.asked() != Asked::No,
@@ -78,11 +78,12 @@ impl Keeper {
         if self.ending.ask_for(wish).is_none() {
             return;
         }
+        self.hand_over(Input::Ending);
         self.notify.stopping();
-        if wish.keep_jobs && !wish.now && self.server.presence() != Presence::Ready {
+        if wish.keep_jobs && !wish.now && self.servers.presence() != Presence::Ready {
             // Nobody is there to say goodbye, and nothing is to be ended.
             self.ending.goodbye(0);
-            self.server.signal(Signal::KILL);
+            self.servers.kill_all();
             self.world.timers.disarm(Alarm::StartServer);
             self.world.timers.arm(Alarm::LookForTheEnd, self.world.now);
         }
@@ -91,18 +92,18 @@ impl Keeper {
 
     pub(crate) fn say_shutdown(&mut self) {
         if let Some(shutdown) = self.ending.shutdown() {
-            self.world.outbox.say(&ToServer::Shutdown(shutdown));
+            self.servers.say_to_all(&ToServer::Shutdown(shutdown));
         }
     }
 
     /// Whether jobs were left to us, and nobody else.
     pub(crate) fn is_alone(&self) -> bool {
-        self.ending.left_jobs() && self.server.presence() == Presence::Gone && !self.attempts.is_empty()
+        self.ending.left_jobs() && self.servers.presence() == Presence::Gone && !self.attempts.is_empty()
     }
 
     /// The last server is gone and none will follow: nobody is to wait at our doors.
     pub(crate) fn no_server_follows(&mut self) {
-        self.server.close_listeners();
+        self.servers.close_listeners();
         if self.is_alone() {
             let count = self.attempts.iter().count();
             crate::complain(format_args!(
@@ -123,19 +124,21 @@ impl Keeper {
 
     // Another server.
 
-    /// Lets another server take over; `asker` is answered by [`Keeper::reloaded`].
-    pub(crate) fn reload(&mut self, _binary: bool, _force: bool, asker: Option<ConnectionId>) {
-        self.requests.reload.extend(asker);
-        self.reloaded(Err("this version cannot replace a server that runs; restart it".into()));
+    /// For an asker, who is answered by [`Keeper::tell_of_reload`].
+    fn reload_for(&mut self, id: ConnectionId, wish: Wish) {
+        match self.reload(wish) {
+            Ok(()) => self.requests.reload.push(id),
+            Err(message) => self.admin.answer(id, &Answer::Failed { message }, &mut self.world),
+        }
     }
 
     /// A reload is over: whoever waits for it is told, and whoever asks later.
-    pub(crate) fn reloaded(&mut self, result: Result<(), String>) {
+    pub(crate) fn tell_of_reload(&mut self, result: Result<(), String>) {
         let mut error = result.err();
         if let Some(message) = &mut error {
             message.truncate(message.floor_char_boundary(LONGEST_COMPLAINT));
-            crate::complain(format_args!("not reloaded: {message}"));
         }
+        self.notify.reloaded(error.as_deref());
         let answer = match error.clone() {
             None => Answer::Done,
             Some(message) => Answer::Failed { message },
@@ -160,13 +163,10 @@ impl Keeper {
         crate::daemon::replace_output(&output[0], &output[1]).map_err(|error| error.to_string())?;
         let names = attach.listeners.iter().map(|name| String::from_utf8_lossy(name).into_owned());
         let text = |bytes: &bytes::Bytes| OsString::from_vec(bytes.to_vec());
-        let command = ServerCommand {
-            program: text(&attach.program).into(),
-            args: attach.args.iter().map(text).collect(),
-            env: vec![],
-        };
-        let env = attach.env.iter().map(|variable| variable.to_vec()).collect();
-        self.server.equip(command, env, fds.into_iter().zip(names).collect());
+        let args = attach.args.iter().map(text).collect();
+        let command = ServerCommand { program: text(&attach.program).into(), args, env: vec![] };
+        crate::startup::replace_environment(&attach.env);
+        self.servers.equip(command, fds.into_iter().zip(names).collect());
         self.requests.attaching = true;
         self.requests.follower = Some(id);
         self.ending = Ending::new();
@@ -209,6 +209,6 @@ impl Keeper {
         if let Some(daemon) = &mut self.daemon {
             daemon.reopen_log();
         }
-        self.world.outbox.say(&ToServer::ReopenLog);
+        self.servers.say(&ToServer::ReopenLog);
     }
 }

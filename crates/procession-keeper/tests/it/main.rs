@@ -8,6 +8,7 @@ mod clean;
 mod ends;
 mod escape;
 mod files;
+mod handover;
 mod keeper;
 mod model;
 mod notify;

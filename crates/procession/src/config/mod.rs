@@ -20,6 +20,7 @@ mod retention;
 mod schema;
 mod section;
 mod server;
+mod snapshot;
 mod syntax;
 mod task;
 
@@ -29,7 +30,8 @@ mod tests;
 pub use diagnostic::{Diagnostic, Severity};
 pub use find::find;
 pub use listen::Listen;
-pub use load::{Config, LoadOptions, load};
+pub use load::{Config, LoadOptions, load, restore};
 pub use place::data_dir;
 pub use reply_text::ReplyText;
 pub use server::Auth;
+pub use snapshot::Snapshot;

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, getsid, kill_process};
 use serde_json::{Value, json};
 
-use crate::harness::{BOUND, Daemon, Process, Ran, Request, Server, Setup, command, is_alive, kill, wait_for};
+use crate::harness::{
+    BOUND, Daemon, Process, Ran, Request, Server, Setup, command, is_alive, kill, wait_for,
+};
 
 const TASKS: &str = r#"
 [task.gate]
@@ -43,7 +45,9 @@ fn a_daemon_answers_when_its_start_returns_and_has_nothing_of_its_caller() {
     let log = daemon.data().join("log/stderr.log");
     for process in [keeper, server] {
         assert_eq!(leads_to(process, 0), PathBuf::from("/dev/null"));
-        wait_for("its output goes to the log", BOUND, || leads_to(process, 1) == log && leads_to(process, 2) == log);
+        wait_for("its output goes to the log", BOUND, || {
+            leads_to(process, 1) == log && leads_to(process, 2) == log
+        });
     }
     assert_eq!(daemon.run("quick", Value::Null)["exit_code"], 0);
     // Whoever rotates logs moves the file away.
