@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use super::problem::{Answer, Failure};
+use crate::handover::Change;
 use crate::submit::{Received, Spooled};
 
 /// A sender that is slower than this over the whole body is cut off.
@@ -47,9 +48,11 @@ pub async fn into_memory(mut body: Body, limit: u64) -> Answer<Bytes> {
     Ok(all.into())
 }
 
-/// Reads all of `body` into a file of its own as it arrives, at most `limit` bytes.
-pub async fn into_file(mut body: Body, limit: u64, context: &Context) -> Answer<Received> {
+/// Reads all of `body` into a file of its own as it arrives, at most `limit` bytes. It may
+/// take long: `change` rests meanwhile.
+pub async fn into_file(mut body: Body, limit: u64, context: &Context, change: &Change) -> Answer<Received> {
     refuse_known_length(&body, limit)?;
+    change.rest();
     let path = Spooled::place(&context.data);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(disk)?;
     let mut spooled = Spooled { path, len: 0, hash: [0; 32] };
@@ -65,6 +68,9 @@ pub async fn into_file(mut body: Body, limit: u64, context: &Context) -> Answer<
         file = context.background.blocking(write).await.map_err(disk)?;
     }
     spooled.hash = hash.finalize().into();
+    if !change.resume() {
+        return Err(Failure::too_late());
+    }
     Ok(Received::Spooled(spooled))
 }
 

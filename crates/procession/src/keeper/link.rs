@@ -1,7 +1,7 @@
 //! The socket itself. Frames are put into one buffer and written together, so a batch of
 //! launches is one system call; what comes in is handed on in order.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,8 @@ pub struct Greeting {
     pub hello: Hello,
     /// The listening sockets, in the order of `hello.listeners`.
     pub listeners: Vec<OwnedFd>,
+    /// Only to be kept open.
+    held: Vec<OwnedFd>,
     socket: StdStream,
     decoder: Decoder<ToServer>,
 }
@@ -28,6 +30,8 @@ pub struct Greeting {
 pub struct Carrier {
     socket: StdStream,
     decoder: Decoder<ToServer>,
+    /// Open as long as the keeper is heard.
+    _held: Vec<OwnedFd>,
 }
 
 /// Reads the keeper's first frame; blocks until it is there.
@@ -43,8 +47,11 @@ pub fn greet(socket: StdStream) -> anyhow::Result<Greeting> {
         }
         decoder.feed(&buffer[..read]);
         match decoder.next()? {
-            Some(ToServer::Hello(hello)) if hello.listeners.len() == listeners.len() => {
-                return Ok(Greeting { hello, listeners, socket, decoder });
+            Some(ToServer::Hello(hello))
+                if hello.listeners.len() + hello.held as usize == listeners.len() =>
+            {
+                let held = listeners.split_off(hello.listeners.len());
+                return Ok(Greeting { hello, listeners, held, socket, decoder });
             }
             Some(other) => bail!("the keeper's first frame is {other:?}"),
             None => {}
@@ -97,7 +104,7 @@ impl KeeperLink {
         inbox: mpsc::UnboundedSender<ToServer>,
         stopping: &CancellationToken,
     ) -> io::Result<()> {
-        let Carrier { socket, decoder } = carrier;
+        let Carrier { socket, decoder, _held } = carrier;
         socket.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(socket)?.into_split();
         tokio::select! {
@@ -129,9 +136,30 @@ impl KeeperLink {
 }
 
 impl Greeting {
+    /// Says something before [`KeeperLink::run`] does; blocks.
+    pub fn say(&mut self, frame: &ToKeeper) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        self.socket.write_all(&bytes)
+    }
+
+    /// The next frame; blocks. `None`: the keeper hung up.
+    pub fn hear(&mut self) -> anyhow::Result<Option<ToServer>> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(frame) = self.decoder.next()? {
+                return Ok(Some(frame));
+            }
+            match self.socket.read(&mut buffer)? {
+                0 => return Ok(None),
+                read => self.decoder.feed(&buffer[..read]),
+            }
+        }
+    }
+
     /// The listening sockets, and what [`KeeperLink::run`] takes.
     pub fn into_parts(self) -> (Vec<OwnedFd>, Carrier) {
-        (self.listeners, Carrier { socket: self.socket, decoder: self.decoder })
+        (self.listeners, Carrier { socket: self.socket, decoder: self.decoder, _held: self.held })
     }
 }
 
