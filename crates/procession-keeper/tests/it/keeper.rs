@@ -138,6 +138,12 @@ impl Keeper {
         Server::greet(control, link, pid)
     }
 
+    /// A server that was greeted and has said nothing yet.
+    pub(crate) fn next_standby(&mut self) -> Server {
+        let Link { control, link, pid } = self.next_link();
+        Server::meet(control, link, pid)
+    }
+
     /// The same, before it has heard or said anything.
     pub(crate) fn next_link(&mut self) -> Link {
         self.rendezvous.set_nonblocking(true).expect("set");
@@ -243,6 +249,13 @@ pub(crate) fn bytes(path: &Path) -> bytes::Bytes {
 
 impl Server {
     fn greet(control: UnixStream, link: UnixStream, pid: u32) -> Server {
+        let mut server = Self::meet(control, link, pid);
+        server.say(&ToKeeper::Ready { version: VERSION });
+        server
+    }
+
+    /// Hears HELLO and says nothing.
+    fn meet(control: UnixStream, link: UnixStream, pid: u32) -> Server {
         let mut buffer = [0; 4096];
         let mut listeners = vec![];
         let mut decoder = Decoder::default();
@@ -255,9 +268,7 @@ impl Server {
                 None => {}
             }
         };
-        let mut server = Server { control, decoder, heard: VecDeque::new(), hello, listeners, link, pid };
-        server.say(&ToKeeper::Ready { version: VERSION });
-        server
+        Server { control, decoder, heard: VecDeque::new(), hello, listeners, link, pid }
     }
 
     pub(crate) fn say(&mut self, message: &ToKeeper) {
