@@ -12,9 +12,7 @@ use procession_core::command::Surroundings;
 use procession_core::frame::{Hello, ToKeeper, VERSION};
 use procession_store::Store;
 use procession_store::sqlite::SqliteStore;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
 
 use crate::background::{Background, EXIT_BUG};
 use crate::board::Board;
@@ -75,7 +73,8 @@ async fn serve(config: Arc<Config>, loaded_at: Timestamp, greeting: Greeting) ->
     let store = Arc::new(SqliteStore::open(&data.database())?);
     store.put_tasks(config.tasks.keys().cloned().collect()).await?;
 
-    let (listeners, carrier) = greeting.into_parts();
+    // Held to the end of this function, which is the server's.
+    let (listeners, _held, carrier) = greeting.into_parts();
     let keeper = Arc::new(KeeperLink::default());
     let (sender, mut inbox) = mpsc::unbounded_channel();
     let (link, stopping) = (keeper.clone(), background.stopping().clone());
@@ -178,7 +177,6 @@ fn start_services(
             std::process::exit(EXIT_BUG);
         }
     });
-    background.service("hang-ups", hear_hang_ups(background.stopping().clone()));
     background.service("dispatcher", scheduler.clone().dispatch(drain.clone()));
     let watcher = scheduler.clone();
     background.service("progress", async move {
@@ -259,14 +257,6 @@ fn listen(listeners: Vec<std::os::fd::OwnedFd>, context: &http::Context) -> anyh
         context.background.service("accept", http::accept(listener, context.clone(), places.clone()));
     }
     Ok(())
-}
-
-/// The keeper hands on SIGHUP, which ends a process that does not listen for it.
-async fn hear_hang_ups(stopping: CancellationToken) {
-    let Ok(mut hang_ups) = signal(SignalKind::hangup()) else { return };
-    while stopping.run_until_cancelled(hang_ups.recv()).await.is_some() {
-        tracing::warn!("this version does not read its config again; restart it to do so");
-    }
 }
 
 /// Says where the server is; people and scripts wait for this line.

@@ -49,26 +49,26 @@ fn checked(path: &Path, options: &LoadOptions, hello: &Hello) -> Result<Config, 
     let config = load(path, options).map_err(|wrong| wrong.to_string())?;
     let mut complaints = Vec::new();
     if !fits(&config.server.listen, &bound(hello)) {
-        complaints.push(String::from(
-            "`listen` takes effect at a restart; write the addresses as they were, or stop and start the server",
-        ));
+        complaints.push(at_a_restart("listen"));
     }
     let data = DataDir::existing(&config.server.data_dir);
-    if holder(&data) == Some(hello.keeper_pid) {
-        match SqliteStore::check(&data.database()) {
-            Ok(counts) if !hello.force => complaints.extend(removed(&config, &counts).map(unfinished)),
-            Ok(_) => {}
-            Err(error) => complaints.push(error.to_string()),
-        }
+    if holder(&data) != Some(hello.keeper_pid) {
+        complaints.push(at_a_restart("data_dir"));
     } else {
-        complaints.push(String::from(
-            "`data_dir` takes effect at a restart; write the folder as it was, or stop and start the server",
-        ));
+        match SqliteStore::check(&data.database()) {
+            Ok(_) if hello.force => {}
+            Ok(counts) => complaints.extend(removed(&config, &counts).map(unfinished)),
+            Err(error) => complaints.push(format!("error: {error}")),
+        }
     }
-    if complaints.is_empty() {
-        return Ok(config);
-    }
-    Err(complaints.iter().map(|complaint| format!("error: {complaint}\n")).collect())
+    if complaints.is_empty() { Ok(config) } else { Err(complaints.join("\n\n")) }
+}
+
+fn at_a_restart(key: &str) -> String {
+    format!(
+        "error: `{key}` is not as it was when the server was started, and takes effect at a restart only\n  \
+         = help: write it as it was, or stop the server and start it again"
+    )
 }
 
 fn bound(hello: &Hello) -> Vec<String> {
@@ -90,7 +90,7 @@ fn is_any_port(asked: std::net::SocketAddr, bound: std::net::SocketAddr) -> bool
 
 /// The keeper that has locked a data directory.
 fn holder(data: &DataDir) -> Option<u32> {
-    std::fs::read_to_string(data.lock()).ok()?.trim().parse().ok()
+    std::fs::read_to_string(data.lock()).ok()?.split_whitespace().next()?.parse().ok()
 }
 
 /// Tasks that are not in the config and have unfinished jobs, and how many.
@@ -105,7 +105,8 @@ fn removed<'a>(
 fn unfinished((task, jobs): (&TaskName, u64)) -> String {
     let jobs = if jobs == 1 { "1 unfinished job".to_owned() } else { format!("{jobs} unfinished jobs") };
     format!(
-        "task `{task}` left the config and has {jobs}; let them end, cancel them, or reload with --force, which does"
+        "error: task `{task}` left the config and has {jobs}\n  \
+         = help: let them end or cancel them first, or reload with --force, which cancels them"
     )
 }
 

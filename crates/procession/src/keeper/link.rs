@@ -20,8 +20,8 @@ pub struct Greeting {
     pub hello: Hello,
     /// The listening sockets, in the order of `hello.listeners`.
     pub listeners: Vec<OwnedFd>,
-    /// Only to be kept open.
-    held: Vec<OwnedFd>,
+    /// What is to stay open as long as this process: the lock of the data directory.
+    pub held: Vec<OwnedFd>,
     socket: StdStream,
     decoder: Decoder<ToServer>,
 }
@@ -30,8 +30,6 @@ pub struct Greeting {
 pub struct Carrier {
     socket: StdStream,
     decoder: Decoder<ToServer>,
-    /// Open as long as the keeper is heard.
-    _held: Vec<OwnedFd>,
 }
 
 /// Reads the keeper's first frame; blocks until it is there.
@@ -104,7 +102,7 @@ impl KeeperLink {
         inbox: mpsc::UnboundedSender<ToServer>,
         stopping: &CancellationToken,
     ) -> io::Result<()> {
-        let Carrier { socket, decoder, _held } = carrier;
+        let Carrier { socket, decoder } = carrier;
         socket.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(socket)?.into_split();
         tokio::select! {
@@ -157,9 +155,9 @@ impl Greeting {
         }
     }
 
-    /// The listening sockets, and what [`KeeperLink::run`] takes.
-    pub fn into_parts(self) -> (Vec<OwnedFd>, Carrier) {
-        (self.listeners, Carrier { socket: self.socket, decoder: self.decoder, _held: self.held })
+    /// The listening sockets, what is to be held, and what [`KeeperLink::run`] takes.
+    pub fn into_parts(self) -> (Vec<OwnedFd>, Vec<OwnedFd>, Carrier) {
+        (self.listeners, self.held, Carrier { socket: self.socket, decoder: self.decoder })
     }
 }
 

@@ -19,15 +19,30 @@ pub struct Setup {
     env: Vec<(String, String)>,
     args: Vec<String>,
     launcher: Vec<String>,
+    program: PathBuf,
 }
 
 impl Setup {
     /// A folder of its own with this config; `[server]` is added where it is not said.
     pub fn new(config: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("procession-").tempdir().expect("a folder");
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_procession"));
+        let setup = Self { folder, env: Vec::new(), args: Vec::new(), launcher: Vec::new(), program };
+        setup.write_config(config);
+        setup
+    }
+
+    pub(super) fn write_config(&self, config: &str) {
         let head = if config.contains("[server]") { "" } else { SERVER };
-        fs::write(folder.path().join("procession.toml"), format!("{head}{config}")).expect("written");
-        Self { folder, env: Vec::new(), args: Vec::new(), launcher: Vec::new() }
+        fs::write(self.config(), format!("{head}{config}")).expect("written");
+    }
+
+    /// With a program of its own, `procession` in the folder, which can be replaced.
+    pub fn own_program(mut self) -> Self {
+        let own = self.path().join("procession");
+        fs::copy(&self.program, &own).expect("copied");
+        self.program = own;
+        self
     }
 
     /// With a file in the folder.
@@ -81,7 +96,7 @@ impl Setup {
     }
 
     pub(super) fn command(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_procession");
+        let program = &self.program;
         let mut serve = match self.launcher.split_first() {
             None => command(program),
             Some((launcher, rest)) => {
