@@ -319,12 +319,9 @@ impl Keeper {
     }
 
     fn say_shutdown(&mut self, asked: Asked) {
-        match asked {
-            Asked::Drain | Asked::Now => {
-                let now = asked == Asked::Now;
-                self.world.outbox.say(&ToServer::Shutdown(Shutdown { now, ..Shutdown::default() }));
-            }
-            Asked::No | Asked::Forced => {}
+        if matches!(asked, Asked::Drain | Asked::Now) {
+            let now = asked == Asked::Now;
+            self.servers.say_to_all(&ToServer::Shutdown(Shutdown { now, ..Shutdown::default() }));
         }
     }
 
@@ -354,7 +351,7 @@ impl Keeper {
         if self.done.is_some() {
             return;
         }
-        match self.ending.look(!self.attempts.is_empty(), self.servers.presence(), self.world.now) {
+        match self.ending.look(self.has_work(), self.servers.presence(), self.world.now) {
             Step::Wait => {}
             Step::WaitUntil(at) => self.world.timers.arm(Alarm::LookForTheEnd, at),
             Step::EndAttempts => {
@@ -364,6 +361,11 @@ impl Keeper {
             }
             Step::Done(status) => self.done = Some(Ok(status)),
         }
+    }
+
+    /// Attempts run, or servers that have handed over still answer.
+    fn has_work(&self) -> bool {
+        !self.attempts.is_empty() || self.servers.some_are_retired()
     }
 
     fn close(&mut self) {

@@ -216,6 +216,19 @@ impl Servers {
         }
     }
 
+    /// Says something to the server that serves, behind the news it is still to hear, and to
+    /// those that have handed over.
+    pub(crate) fn say_to_all(&mut self, message: &ToServer) {
+        for server in self.current.iter_mut().chain(&mut self.retired) {
+            server.say(message);
+        }
+    }
+
+    /// Whether any server that has handed over is still there.
+    pub(crate) fn some_are_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
     pub(crate) fn on_status(&mut self, id: ServerId, world: &mut World) -> Option<Failure> {
         self.get_mut(id)?.on_status(world)
     }

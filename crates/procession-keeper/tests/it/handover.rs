@@ -177,6 +177,21 @@ fn f40_an_end_asked_for_meanwhile_ends_the_standby_and_drains_the_server() {
 }
 
 #[test]
+fn f40_an_end_waits_for_the_answers_of_a_server_that_has_handed_over() {
+    let (mut keeper, mut old) = Keeper::start(Containment::Cgroup);
+    let mut next = taken_over(&mut keeper, &mut old, Signal::HUP);
+    keeper.signal(Signal::TERM);
+    let is_shutdown = |message: &ToServer| matches!(message, ToServer::Shutdown(_)).then_some(());
+    next.hear("SHUTDOWN", is_shutdown);
+    old.hear("SHUTDOWN", is_shutdown);
+    next.goodbye(3);
+    wait_for("the one that served is gone", || keeper.has_no_child_beside(old.pid).then_some(()));
+    assert!(keeper.still_runs());
+    old.goodbye(0);
+    assert_eq!(keeper.wait().code(), Some(3));
+}
+
+#[test]
 fn f38_a_reload_asked_for_during_another_has_its_turn_afterwards() {
     let (mut keeper, mut server) = Keeper::start(Containment::Cgroup);
     keeper.signal(Signal::HUP);

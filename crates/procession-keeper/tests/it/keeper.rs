@@ -194,6 +194,16 @@ impl Keeper {
         rustix::process::kill_process(pid, signal).expect("our own child");
     }
 
+    pub(crate) fn still_runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Whether this is the keeper's only child.
+    pub(crate) fn has_no_child_beside(&self, pid: u32) -> bool {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid());
+        std::fs::read_to_string(path).is_ok_and(|children| children.trim() == pid.to_string())
+    }
+
     /// How the keeper ended; it has been told to.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let child = &mut self.child;
