@@ -8,6 +8,7 @@ mod config;
 mod data;
 mod drain;
 mod facts;
+mod handover;
 mod http;
 mod keeper;
 mod maintenance;
@@ -17,8 +18,10 @@ mod removal;
 mod say;
 mod scheduler;
 mod space;
+mod standby;
 mod submit;
 mod tail;
+mod way_out;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -32,6 +32,7 @@ mod output;
 mod payload;
 mod placeholder;
 mod refused_files;
+mod reload;
 mod reply;
 mod result;
 mod routes;

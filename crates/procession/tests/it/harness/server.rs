@@ -12,7 +12,6 @@ use super::address::Address;
 use super::client::Client;
 use super::process::{self, pid, processes_with};
 use super::request::Request;
-use super::response::Response;
 use super::setup::Setup;
 use super::wait::{BOUND, wait_for, wait_for_some};
 
@@ -94,21 +93,47 @@ impl Server {
         Client { token: None, ..self.client.clone() }
     }
 
-    /// `GET` this target.
-    #[track_caller]
-    pub fn get(&self, target: &str) -> Response {
-        self.send(&Request::get(target))
-    }
-
-    /// `POST` to this target, without a body.
-    #[track_caller]
-    pub fn post(&self, target: &str) -> Response {
-        self.send(&Request::post(target))
-    }
-
     /// Sends SIGTERM and does not wait.
     pub fn terminate(&self) {
         kill_process(pid(self.child.id()), Signal::TERM).expect("it runs");
+    }
+
+    /// Signals the keeper.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(pid(self.child.id()), signal).expect("it runs");
+    }
+
+    /// Writes another config, without `[server]`, which stays as it was.
+    pub fn configure(&self, tasks: &str) {
+        self.setup.write_config(tasks);
+    }
+
+    /// Lets another server take over, with the config as it is now, and waits until it has.
+    #[track_caller]
+    pub fn reload(&self) {
+        self.taken_over_by(Signal::HUP);
+    }
+
+    /// The same, with the program as it is now.
+    #[track_caller]
+    pub fn upgrade(&self) {
+        self.taken_over_by(Signal::USR2);
+    }
+
+    #[track_caller]
+    fn taken_over_by(&self, signal: Signal) {
+        let before = self.server_pid();
+        self.signal(signal);
+        wait_for("another server has taken over", BOUND, || {
+            let stats = self.try_send(&Request::get("/v1/stats"));
+            stats.is_ok_and(|stats| stats.status == 200 && stats.json()["server_pid"] != before)
+        });
+    }
+
+    /// Waits until the log says this, `times` times.
+    #[track_caller]
+    pub fn says(&self, what: &str, times: usize) {
+        wait_for(&format!("the log says {what:?}"), BOUND, || self.log().matches(what).count() >= times);
     }
 
     /// Waits until it has ended by itself.
