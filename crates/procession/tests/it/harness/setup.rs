@@ -113,7 +113,10 @@ impl Setup {
         wait_for_some("the server answers", BOUND, || {
             let address = Address::parse(file("listen")?.lines().next()?);
             let client = Client { address, token: Some(file("token")?.trim().into()) };
-            client.try_send(&Request::get("/readyz")).is_ok_and(|answer| answer.status == 200).then_some(client)
+            client
+                .try_send(&Request::get("/readyz"))
+                .is_ok_and(|answer| answer.status == 200)
+                .then_some(client)
         })
     }
 
