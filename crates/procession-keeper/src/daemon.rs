@@ -132,7 +132,7 @@ impl Daemon {
         if self.caller.is_some() {
             return;
         }
-        if let Err(error) = open_log(&self.log).and_then(|log| Ok(replace_output(&log, &log)?)) {
+        if let Err(error) = open_log(&self.log).and_then(|log| replace_output(&log, &log)) {
             crate::complain(format_args!("{} cannot be opened: {error}", self.log.display()));
         }
     }
