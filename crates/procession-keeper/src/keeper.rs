@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use crate::attempts::Attempts;
 use crate::ending::{Asked, Ending, Step};
 use crate::events::{AttemptId, ServerPart, Source};
+use crate::renew::Renewal;
 use crate::server::{Death, Life, Server};
 use crate::supervise::{Attempt, not_started, start};
 use crate::sys::process::next_stopped_child;
@@ -42,7 +43,8 @@ pub(crate) struct Keeper {
     pub(crate) attempts: Attempts,
     pub(crate) signals: OwnedFd,
     pub(crate) children: OwnedFd,
-    ending: Ending,
+    pub(crate) ending: Ending,
+    pub(crate) renewal: Option<Renewal>,
     /// Set where there is nothing more to do.
     done: Option<Result<u8, KeeperError>>,
 }
@@ -58,12 +60,18 @@ impl Keeper {
         let once = EventFlags::IN | EventFlags::ONESHOT;
         events.add_for(children.as_fd(), Source::Children, once).map_err(KeeperError::start("events"))?;
         let attempts = Attempts::default();
-        Ok(Self { world, server, attempts, signals, children, ending: Ending::new(), done: None })
+        let ending = Ending::new();
+        Ok(Self { world, server, attempts, signals, children, ending, renewal: None, done: None })
+    }
+
+    /// Starts a server and keeps.
+    pub(crate) fn run(mut self) -> Result<u8, KeeperError> {
+        self.start_server();
+        self.keep()
     }
 
     /// Runs until there is nothing more to keep.
-    pub(crate) fn run(mut self) -> Result<u8, KeeperError> {
-        self.start_server();
+    pub(crate) fn keep(mut self) -> Result<u8, KeeperError> {
         loop {
             self.speak();
             self.look_for_the_end();
@@ -71,6 +79,7 @@ impl Keeper {
                 self.close();
                 return done;
             }
+            self.renew_if_due();
             self.world.timers.set().map_err(KeeperError::start("timers"))?;
             let events = self.world.events.wait().map_err(KeeperError::start("events"))?;
             self.world.now = clock::now();
@@ -123,13 +132,13 @@ impl Keeper {
             Alarm::ReapOrphans => self.reap_orphans(),
             Alarm::EndStrays => self.end_strays(),
             // To be looked at before the next wait.
-            Alarm::LookForTheEnd => {}
+            Alarm::LookForTheEnd | Alarm::Renew => {}
             Alarm::GiveUp => self.done = Some(Ok(self.ending.status())),
         }
     }
 
     /// Gives an attempt its event, and takes leave of it if that was its last.
-    fn with(&mut self, id: AttemptId, event: impl FnOnce(&mut Attempt, &mut World)) {
+    pub(crate) fn with(&mut self, id: AttemptId, event: impl FnOnce(&mut Attempt, &mut World)) {
         let Some(attempt) = self.attempts.get_mut(id) else { return };
         event(attempt, &mut self.world);
         if attempt.is_over()
@@ -196,7 +205,7 @@ impl Keeper {
         }
     }
 
-    fn on_server_words(&mut self) {
+    pub(crate) fn on_server_words(&mut self) {
         match self.server.read() {
             Ok(messages) => messages.into_iter().for_each(|message| self.on_message(message)),
             Err(()) => self.server.hang_up(&mut self.world),
@@ -227,7 +236,8 @@ impl Keeper {
         self.world.timers.arm(Alarm::StartServer, self.world.now.after(pause));
     }
 
-    fn on_message(&mut self, message: ToKeeper) {
+    pub(crate) fn on_message(&mut self, message: ToKeeper) {
+        let Some(message) = self.hold_back(message) else { return };
         match message {
             ToKeeper::Ready { .. } => {
                 self.server.became_ready();
@@ -244,11 +254,8 @@ impl Keeper {
             ToKeeper::Ack { key } => self.world.acknowledge(key),
             ToKeeper::List => self.list(),
             ToKeeper::Goodbye { status } => self.ending.goodbye(status),
-            ToKeeper::Prepared
-            | ToKeeper::Refused { .. }
-            | ToKeeper::Retired
-            | ToKeeper::Pong
-            | ToKeeper::Renew => {}
+            ToKeeper::Prepared | ToKeeper::Refused { .. } | ToKeeper::Retired | ToKeeper::Pong => {}
+            ToKeeper::Renew => self.wish_renewal(),
         }
     }
 

@@ -4,6 +4,8 @@
 //! Never waited for: what cannot be sent now is sent when the socket takes it. What its
 //! messages mean is `keeper`'s business.
 
+mod image;
+
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -52,6 +54,8 @@ const TURN: usize = 64 * 1024;
 pub(crate) struct Server {
     command: ServerCommand,
     listeners: Vec<(OwnedFd, String)>,
+    /// Never closed: they are to last as long as this process.
+    held: Vec<&'static OwnedFd>,
     generation: u64,
     /// Before the next start, after one that never became ready.
     pause: Duration,
@@ -92,8 +96,9 @@ pub(crate) struct Death {
 }
 
 impl Server {
-    pub(crate) fn new(command: ServerCommand, listeners: Vec<(OwnedFd, String)>) -> Self {
-        Self { command, listeners, generation: 0, pause: FIRST_PAUSE, ever_ready: false, up: None }
+    pub(crate) fn new(command: ServerCommand, listeners: Vec<(OwnedFd, String)>, held: Vec<OwnedFd>) -> Self {
+        let held = held.into_iter().map(|fd| &*Box::leak(Box::new(fd))).collect();
+        Self { command, listeners, held, generation: 0, pause: FIRST_PAUSE, ever_ready: false, up: None }
     }
 
     pub(crate) fn presence(&self) -> Presence {
@@ -148,7 +153,7 @@ impl Server {
             keeper_pid: rustix::process::getpid().as_raw_nonzero().get().cast_unsigned(),
             containment: world.containment(),
             listeners: self.listeners.iter().map(|(_, name)| name.clone().into()).collect(),
-            held: 0,
+            held: u32::try_from(self.held.len()).unwrap_or(u32::MAX),
             standby: false,
             renew: false,
             force: false,
@@ -214,7 +219,8 @@ impl Server {
         match rustix::io::read(socket, &mut buffer) {
             Ok(0) => return Err(()),
             Ok(length) => up.decoder.feed(&buffer[..length]),
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(vec![]),
+            // A program before this one may have read more than it acted on.
+            Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => return Err(()),
         }
         let mut messages = vec![];
@@ -231,15 +237,17 @@ impl Server {
         }
     }
 
-    /// Sends what the socket takes. The listeners go with the first byte.
+    /// Sends what the socket takes. The listeners, and what is held, go with the first byte.
     pub(crate) fn flush(&mut self, world: &mut World) {
         let Some(up) = &mut self.up else { return };
         let Some(socket) = &up.socket else { return };
+        let listeners = self.listeners.iter().map(|(fd, _)| fd.as_fd());
+        let held = self.held.iter().map(|fd| fd.as_fd());
         let mut sent = 0;
         while sent < world.outbox.bytes.len() {
             let fds: Vec<_> = match up.greeted {
                 true => vec![],
-                false => self.listeners.iter().map(|(fd, _)| fd.as_fd()).collect(),
+                false => listeners.clone().chain(held.clone()).collect(),
             };
             match send(socket, &world.outbox.bytes[sent..], &fds) {
                 Ok(length) => {

@@ -65,7 +65,8 @@ async fn serve(config: Config, greeting: Greeting) -> anyhow::Result<u8> {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.database())?);
     store.put_tasks(config.tasks.keys().cloned().collect()).await?;
 
-    let (listeners, carrier) = greeting.into_parts();
+    // Held to the end of this function, which is the server's.
+    let (listeners, _held, carrier) = greeting.into_parts();
     let keeper = Arc::new(KeeperLink::default());
     let (sender, mut inbox) = mpsc::unbounded_channel();
     let (link, stopping) = (keeper.clone(), background.stopping().clone());

@@ -20,6 +20,8 @@ pub struct Greeting {
     pub hello: Hello,
     /// The listening sockets, in the order of `hello.listeners`.
     pub listeners: Vec<OwnedFd>,
+    /// What is to stay open as long as this process: the lock of the data directory.
+    pub held: Vec<OwnedFd>,
     socket: StdStream,
     decoder: Decoder<ToServer>,
 }
@@ -43,8 +45,11 @@ pub fn greet(socket: StdStream) -> anyhow::Result<Greeting> {
         }
         decoder.feed(&buffer[..read]);
         match decoder.next()? {
-            Some(ToServer::Hello(hello)) if hello.listeners.len() == listeners.len() => {
-                return Ok(Greeting { hello, listeners, socket, decoder });
+            Some(ToServer::Hello(hello))
+                if hello.listeners.len() + hello.held as usize == listeners.len() =>
+            {
+                let held = listeners.split_off(hello.listeners.len());
+                return Ok(Greeting { hello, listeners, held, socket, decoder });
             }
             Some(other) => bail!("the keeper's first frame is {other:?}"),
             None => {}
@@ -129,9 +134,9 @@ impl KeeperLink {
 }
 
 impl Greeting {
-    /// The listening sockets, and what [`KeeperLink::run`] takes.
-    pub fn into_parts(self) -> (Vec<OwnedFd>, Carrier) {
-        (self.listeners, Carrier { socket: self.socket, decoder: self.decoder })
+    /// The listening sockets, what is to be held, and what [`KeeperLink::run`] takes.
+    pub fn into_parts(self) -> (Vec<OwnedFd>, Vec<OwnedFd>, Carrier) {
+        (self.listeners, self.held, Carrier { socket: self.socket, decoder: self.decoder })
     }
 }
 
