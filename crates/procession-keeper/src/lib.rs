@@ -58,6 +58,10 @@
 //! descriptors, `Setup::server.env` added, umask 077, open files raised. A server that
 //! closes the socket is killed after 5 s.
 //!
+//! 7. RENEW: the keeper executes `Setup::server.program` with the arguments `keeper --image N`,
+//!    which must give N to [`Resumed::read`]. Nothing else changes for anybody; if it fails
+//!    nothing changes at all.
+//!
 //! # Times and output
 //! A timeout begins at exec, not at SPAWN. `started_us` is the exec, or for what never ran
 //! its end. OUTPUT counts bytes that readers of the file find by
@@ -79,6 +83,8 @@ mod keeper;
 mod orphans;
 mod output;
 mod reload;
+mod renew;
+mod resume;
 mod server;
 mod servers;
 mod spawn;
@@ -97,6 +103,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use control::{CONTROL_FD, NoControlSocket, take_control_socket};
+pub use resume::Resumed;
 pub use server::ServerCommand;
 use startup::dev_null;
 
@@ -105,6 +112,9 @@ use startup::dev_null;
 pub struct Setup {
     /// Listening sockets and what the config calls them; handed to every server.
     pub listeners: Vec<(OwnedFd, String)>,
+    /// Descriptors that stay open as long as this process, and longer: every server gets them
+    /// too. The lock of the data directory.
+    pub held: Vec<OwnedFd>,
     /// Holds the journal; it must exist, and its lock be held by this process.
     pub state_dir: PathBuf,
     /// What to run as the server.
@@ -136,6 +146,12 @@ pub enum KeeperError {
         /// The kernel's reason.
         source: std::io::Error,
     },
+    /// What the program before handed on cannot be used.
+    #[error("the keeper cannot go on as what it was: {what}")]
+    Image {
+        /// What is wrong with it.
+        what: String,
+    },
     /// The server's program could not be started, not even once.
     #[error("the server could not be started: {phase}")]
     Server {
@@ -166,6 +182,7 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
     };
     let world = world::World {
         boot_id,
+        origin: world::Origin::of(&setup),
         events: events::Events::new().map_err(KeeperError::start("events"))?,
         timers: timers::Timers::new().map_err(KeeperError::start("timers"))?,
         now: sys::clock::now(),
@@ -181,7 +198,7 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
         left,
         outbox: world::Outbox::default(),
     };
-    keeper::Keeper::new(world, servers::Servers::new(setup.server, setup.listeners))?.run()
+    keeper::Keeper::new(world, servers::Servers::new(setup.server, setup.listeners, setup.held))?.run()
 }
 
 /// The kernel's name for this boot: pids of another boot mean nothing.

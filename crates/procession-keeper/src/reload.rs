@@ -3,7 +3,7 @@
 //! Asked for by a signal (HUP, USR2) or by the command line. Whoever asks is told how it
 //! went; the last answer is kept for those who ask later.
 
-use procession_core::frame::ToKeeper;
+use procession_core::frame::{ToKeeper, image};
 
 use crate::events::ServerId;
 use crate::handover::{Action, Input, Wish};
@@ -19,6 +19,19 @@ pub(crate) struct Reloaded {
     /// Wall clock, Unix microseconds.
     pub(crate) at_us: i64,
     pub(crate) result: Result<(), String>,
+}
+
+impl Reloaded {
+    /// For the next program of the keeper.
+    pub(crate) fn to_image(&self) -> image::Reloaded {
+        let error = self.result.as_ref().err().cloned().unwrap_or_default();
+        image::Reloaded { at_us: self.at_us, error: error.into() }
+    }
+
+    pub(crate) fn from_image(image: image::Reloaded) -> Self {
+        let error = String::from_utf8_lossy(&image.error).into_owned();
+        Self { at_us: image.at_us, result: if error.is_empty() { Ok(()) } else { Err(error) } }
+    }
 }
 
 impl Keeper {

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     match command {
         Command::Serve(args) => cli::serve(&args, &global),
         Command::Server => serve(&global),
+        Command::Keeper(args) => cli::keeper(&args),
         Command::Demo(args) => cli::demo(&args, &global),
         Command::Verb(verb) => cli::run(&global, &verb),
     }

@@ -17,6 +17,7 @@ mod init;
 mod inside;
 mod job;
 mod jobs;
+mod keeper;
 mod logs;
 mod paint;
 mod patience;
@@ -49,6 +50,7 @@ use self::exit::Exit;
 use self::screen::{Format, Screen};
 
 pub use self::demo::run as demo;
+pub use self::keeper::run as keeper;
 pub use self::serve::run as serve;
 
 /// Any program as a reliable HTTP endpoint.
@@ -89,6 +91,9 @@ pub enum Command {
     /// What the keeper starts beside itself.
     #[command(hide = true)]
     Server,
+    /// What a keeper that executes itself anew becomes.
+    #[command(hide = true)]
+    Keeper(KeeperArgs),
     /// Set up an example, run it and show what happens.
     Demo(DemoArgs),
     /// What a client does.
@@ -102,6 +107,14 @@ pub struct ServeArgs {
     /// Allow listeners that other machines reach without TLS.
     #[arg(long)]
     pub insecure: bool,
+}
+
+/// The hidden `procession keeper`.
+#[derive(Debug, Args)]
+pub struct KeeperArgs {
+    /// The descriptor of what the keeper before owns.
+    #[arg(long)]
+    pub image: i32,
 }
 
 /// `procession demo`.

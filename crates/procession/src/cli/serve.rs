@@ -62,11 +62,12 @@ fn read_config(args: &ServeArgs, global: &Global) -> Result<Config, String> {
 fn keep(config: &Config) -> anyhow::Result<u8> {
     let data = DataDir::create(&config.server.data_dir)
         .with_context(|| format!("the data directory {} cannot be made", config.server.data_dir.display()))?;
-    let _lock = lock(&data)?;
+    let lock = lock(&data)?;
     let listeners = config.server.listen.iter().map(bind).collect::<anyhow::Result<Vec<_>>>()?;
     write_files(&data, &listeners)?;
     let setup = Setup {
         listeners,
+        held: vec![lock.into()],
         state_dir: data.keeper(),
         server: ServerCommand {
             program: std::env::current_exe().context("this program cannot find itself")?,
@@ -80,11 +81,15 @@ fn keep(config: &Config) -> anyhow::Result<u8> {
         label: label(data.root()),
     };
     let status = procession_keeper::run(setup)?;
+    remove_names(&data);
+    Ok(status)
+}
+
+/// What is left behind names nobody; the next start writes it anew.
+pub(super) fn remove_names(data: &DataDir) {
     for path in [data.listen(), data.pid(), data.server_pid()] {
-        // What is left behind names nobody; the next start writes it anew.
         let _ = std::fs::remove_file(path);
     }
-    Ok(status)
 }
 
 /// Another keeper has the data directory.
