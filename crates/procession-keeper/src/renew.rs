@@ -22,7 +22,6 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use crate::ContainmentChoice;
 use crate::keeper::Keeper;
-use crate::reload::Reloaded;
 use crate::supervise::Attempt;
 use crate::sys::clone::Method;
 use crate::sys::exec::exec;
@@ -163,7 +162,12 @@ impl Keeper {
             attempts: self.attempts.iter().map(|attempt| attempt.to_image(names, &world.timers)).collect(),
             alarms: ALARMS.iter().filter_map(armed).collect(),
             ending: self.ending.to_image(),
-            reloaded: self.last_reload.as_ref().map(Reloaded::to_image),
+            reloaded: self.requests.reloaded_image(),
+            follower: self.follower().map(|follower| names.of(follower)),
+            log: self
+                .daemon
+                .as_ref()
+                .map(|daemon| Bytes::copy_from_slice(daemon.log().as_os_str().as_bytes())),
         };
         Image { folder, setup, state: Some(state) }
     }

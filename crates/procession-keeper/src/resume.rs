@@ -15,8 +15,9 @@ use procession_core::frame::image::{self, Image, folder_of};
 use procession_core::record::ExitRecord;
 use rustix::fs::{SealFlags, fcntl_get_seals};
 
+use crate::daemon::Daemon;
 use crate::keeper::Keeper;
-use crate::reload::Reloaded;
+use crate::operator::Requests;
 use crate::renew::{Given, Missing, alarm, pid};
 use crate::server::ServerCommand;
 use crate::servers::Servers;
@@ -123,6 +124,7 @@ fn setup_of(image: image::Setup, given: &mut Given) -> Result<Setup, Missing> {
             false => ContainmentChoice::Best,
         },
         label: text(&image.label),
+        daemon: None,
     })
 }
 
@@ -137,7 +139,7 @@ fn restore(
     given: &mut Given,
 ) -> Result<Keeper, KeeperError> {
     startup::settle().map_err(KeeperError::start("settling"))?;
-    let image::State { servers, attempts, alarms, ending, reloaded, .. } = state.clone();
+    let image::State { servers, attempts, alarms, ending, reloaded, follower, log, .. } = state.clone();
     let mut world = world_of(&setup, state, folder, given)?;
     let mut resumed = Servers::new(setup.server, setup.listeners, setup.held);
     resumed.resume(servers, given, &mut world).map_err(missing)?;
@@ -147,9 +149,14 @@ fn restore(
             world.timers.arm(alarm, at);
         }
     }
-    let mut keeper = Keeper::new(world, resumed)?;
+    let mut admin = crate::open_control_socket(&setup.state_dir, &world);
+    let follower = follower.map(|follower| given.take(follower)).transpose().map_err(missing)?;
+    let follower = follower.and_then(|follower| admin.take_up(follower, &mut world));
+    let daemon = log.map(|log| Daemon::told(crate::path_of(&log)));
+    let mut keeper = Keeper::new(world, resumed, admin, daemon)?;
+    keeper.requests = Requests::from_image(reloaded, follower);
     keeper.ending = crate::ending::Ending::from_image(ending);
-    keeper.last_reload = reloaded.map(Reloaded::from_image);
+    keeper.notify.resume(keeper.servers.ever_ready);
     for image in attempts {
         let (id, alarms) = (keeper.attempts.reserve(), image.alarms.clone());
         let attempt = Attempt::from_image(id, image, given).map_err(missing)?;

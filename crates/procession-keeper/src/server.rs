@@ -24,6 +24,7 @@ use rustix::process::Signal;
 
 use crate::control::{CONTROL_FD, send};
 use crate::events::{ServerId, ServerPart, Source};
+use crate::notify::VARIABLES;
 use crate::spawn::{Command, Failure, Newborn, Outcome, Process, clone, outcome, prepare};
 use crate::sys::process::{reap, signal};
 use crate::world::{Alarm, World};
@@ -144,6 +145,10 @@ impl Server {
             world.events.add(socket.as_fd(), source(ServerPart::Socket))?;
         }
         Ok(())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid.as_raw_nonzero().get().cast_unsigned()
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -284,7 +289,8 @@ fn spawn(
     world: &mut World,
 ) -> Result<(Process, Newborn), Failure> {
     let join = |name: &[u8], value: &[u8]| [name, b"=", value].concat();
-    let added = |name: &OsString| name == CONTROL_FD || server.env.iter().any(|(own, _)| own == name);
+    let ours = |name: &OsString| name == CONTROL_FD || VARIABLES.iter().any(|variable| name == variable);
+    let added = |name: &OsString| ours(name) || server.env.iter().any(|(own, _)| own == name);
     let mut env: Vec<Vec<u8>> = std::env::vars_os()
         .filter(|(name, _)| !added(name))
         .map(|(name, value)| join(name.as_bytes(), value.as_bytes()))

@@ -74,6 +74,30 @@ impl Servers {
         }
     }
 
+    /// What the next server is started from and with.
+    pub(crate) fn equip(&mut self, command: ServerCommand, listeners: Vec<(OwnedFd, String)>) {
+        (self.command, self.listeners, self.distrusted) = (command, listeners, false);
+    }
+
+    /// Whoever connects from now on is refused.
+    pub(crate) fn close_listeners(&mut self) {
+        self.listeners.clear();
+    }
+
+    /// How many servers there have been.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The process of the server that serves.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.current.as_ref().map(Server::pid)
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.presence() == Presence::Ready
+    }
+
     pub(crate) fn presence(&self) -> Presence {
         match &self.current {
             None => Presence::Gone,

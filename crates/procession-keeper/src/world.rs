@@ -56,6 +56,10 @@ pub(crate) enum Alarm {
     EndStrays,
     /// A renewal waits no longer than this.
     Renew,
+    /// Askers who say nothing are sent away, and others let in again.
+    TendAskers,
+    /// The service manager is told that the server is well, if it is.
+    Watchdog,
     /// The keeper was asked to end and waits for a server no longer than this.
     LookForTheEnd,
     /// Nor does it wait for ever for what it has killed.

@@ -41,8 +41,9 @@ const MAX_CONNECTIONS: usize = 20_000;
 /// The config is wrong (sysexits' `EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
 
-/// Runs the server; returns its exit status.
-pub fn run(config_path: &Path) -> anyhow::Result<u8> {
+/// Runs the server; returns its exit status. As a `daemon` it lets go of where its caller
+/// speaks once it answers.
+pub fn run(config_path: &Path, daemon: bool) -> anyhow::Result<u8> {
     let socket = procession_keeper::take_control_socket()?;
     let mut greeting = greet(socket)?;
     let loaded_at = Timestamp::now();
@@ -61,10 +62,15 @@ pub fn run(config_path: &Path) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(Arc::new(config), loaded_at, greeting))
+    runtime.block_on(serve(Arc::new(config), loaded_at, greeting, daemon))
 }
 
-async fn serve(config: Arc<Config>, loaded_at: Timestamp, greeting: Greeting) -> anyhow::Result<u8> {
+async fn serve(
+    config: Arc<Config>,
+    loaded_at: Timestamp,
+    greeting: Greeting,
+    daemon: bool,
+) -> anyhow::Result<u8> {
     let background = Background::default();
     let data = DataDir::existing(&config.server.data_dir);
     let hello = greeting.hello.clone();
@@ -108,6 +114,9 @@ async fn serve(config: Arc<Config>, loaded_at: Timestamp, greeting: Greeting) ->
     }
     // Said first to the keeper: who reads the line may do anything, also end this process.
     scheduler.keeper.written().await;
+    if daemon {
+        go_quiet(&data)?;
+    }
     announce(&hello);
 
     drain.reached(Stage::Retiring).await;
@@ -257,6 +266,12 @@ fn listen(listeners: Vec<std::os::fd::OwnedFd>, context: &http::Context) -> anyh
         context.background.service("accept", http::accept(listener, context.clone(), places.clone()));
     }
     Ok(())
+}
+
+/// Lets go of where whoever started the daemon speaks.
+fn go_quiet(data: &DataDir) -> anyhow::Result<()> {
+    let log = procession_keeper::open_log(&data.stderr_log())?;
+    Ok(procession_keeper::replace_output(&log, &log)?)
 }
 
 /// Says where the server is; people and scripts wait for this line.

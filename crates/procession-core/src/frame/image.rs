@@ -12,6 +12,7 @@ mod values;
 
 use bytes::Bytes;
 
+use super::Shutdown;
 use super::codec::BadFrame;
 use super::fields::{Reader, Writer};
 use super::values::Value;
@@ -126,6 +127,10 @@ pub struct State {
     pub ending: Ending,
     /// How the last reload went; `None`: there was none.
     pub reloaded: Option<Reloaded>,
+    /// The connection of whoever attached and stands in for the keeper.
+    pub follower: Option<Fd>,
+    /// The file that stdout and stderr of a daemon go to.
+    pub log: Option<Bytes>,
 }
 
 /// How a reload went.
@@ -374,6 +379,8 @@ pub struct Ending {
     pub alone_until: Option<Instant>,
     /// Every attempt was asked to end.
     pub attempts_ended: bool,
+    /// What was asked for beside the end.
+    pub wish: Shutdown,
 }
 
 impl Image {

@@ -19,10 +19,6 @@ use crate::server::{Server, ServerCommand};
 use crate::world::{Outbox, World};
 
 impl Servers {
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// None is between clone and exec, and none takes over.
     pub(crate) fn are_settled(&self) -> bool {
         !self.is_handing_over() && self.current.iter().chain(&self.retired).all(Server::is_settled)

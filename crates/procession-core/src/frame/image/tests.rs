@@ -181,7 +181,10 @@ impl Dice {
                 goodbye: self.maybe(|dice| dice.small() as u8),
                 alone_until: self.maybe(Dice::at),
                 attempts_ended: self.flag(),
+                wish: Shutdown { now: self.flag(), keep_jobs: self.flag(), ..Shutdown::default() },
             },
+            follower: self.maybe(Dice::fd),
+            log: self.maybe(Dice::bytes),
             reloaded: self.maybe(|dice| Reloaded { at_us: -1, error: dice.bytes() }),
         }
     }

@@ -40,7 +40,7 @@ fields!(Setup: listeners held state_dir program args env monitor_only label);
 fields!(Listener: fd name);
 fields!(Variable: name value);
 fields!(State: boot_id clone3 nofile niced strangers journal journal_length left own spared overdue cgroups
-    servers attempts alarms ending reloaded);
+    servers attempts alarms ending reloaded follower log);
 fields!(Reloaded: at_us error);
 fields!(Process: pid pidfd);
 fields!(Overdue: until process);
@@ -56,7 +56,7 @@ fields!(Bounds: timeout grace leave_children);
 fields!(Watch: wire wait_status usage leaked left swept);
 fields!(Stream: pipe path limit total sink);
 fields!(Alarm: kind at);
-fields!(Ending: asked status goodbye alone_until attempts_ended);
+fields!(Ending: asked status goodbye alone_until attempts_ended wish);
 
 macro_rules! plain {
     ($($kind:ty: $call:ident)*) => {
