@@ -123,6 +123,9 @@ pub struct ServerArgs {
     /// Once it answers, it says what it has to say in a file.
     #[arg(long)]
     pub daemon: bool,
+    /// Where the texts of the config in force are kept.
+    #[arg(long)]
+    pub in_force: Option<PathBuf>,
 }
 
 /// The hidden `procession keeper`.
