@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -146,6 +146,19 @@ impl Admin {
         if !world.timers.is_armed(Alarm::TendAskers) {
             world.timers.arm(Alarm::TendAskers, until);
         }
+    }
+
+    /// Of one who waits.
+    pub(crate) fn connection(&self, id: ConnectionId) -> Option<BorrowedFd<'_>> {
+        self.askers.get(&id).map(|asker| asker.stream.as_fd())
+    }
+
+    /// Takes up who waited for the program before.
+    pub(crate) fn take_up(&mut self, stream: OwnedFd, world: &mut World) -> Option<ConnectionId> {
+        let id = ConnectionId(self.next);
+        self.admit(stream, world);
+        self.askers.get_mut(&id)?.stage = Stage::Waiting;
+        Some(id)
     }
 
     fn close_for_a_while(&mut self, world: &mut World) {

@@ -119,6 +119,15 @@ fn ended(pid: Pid) -> u8 {
 }
 
 impl Daemon {
+    /// One whose caller was told before this program began.
+    pub(crate) fn told(log: PathBuf) -> Self {
+        Self { caller: None, log }
+    }
+
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// Tells the caller, once, and lets go of where it speaks.
     pub(crate) fn ready(&mut self) {
         if let Some(caller) = self.caller.take() {

@@ -5,6 +5,8 @@
 //! what it says. Whoever asked waits for a bounded time, server or no server: a bound of a
 //! ready server's drain is that server's own.
 
+mod image;
+
 use std::time::Duration;
 
 use procession_core::attempt::Instant;

@@ -21,6 +21,7 @@ use crate::events::{AttemptId, ServerId, ServerPart, Source};
 use crate::handover::{Input, Wish};
 use crate::notify::Notify;
 use crate::operator::Requests;
+use crate::renew::Renewal;
 use crate::server::Life;
 use crate::servers::{Role, Servers};
 use crate::supervise::{Attempt, not_started, start};
@@ -55,6 +56,7 @@ pub(crate) struct Keeper {
     pub(crate) daemon: Option<Daemon>,
     /// Asked for while another was under way.
     pub(crate) reload_again: Option<Wish>,
+    pub(crate) renewal: Option<Renewal>,
     /// Set where there is nothing more to do.
     done: Option<Result<u8, KeeperError>>,
 }
@@ -86,13 +88,19 @@ impl Keeper {
             notify: Notify::from_environment(),
             daemon,
             reload_again: None,
+            renewal: None,
             done: None,
         })
     }
 
-    /// Runs until there is nothing more to keep.
+    /// Starts a server and keeps.
     pub(crate) fn run(mut self) -> Result<u8, KeeperError> {
         self.start_server();
+        self.keep()
+    }
+
+    /// Runs until there is nothing more to keep.
+    pub(crate) fn keep(mut self) -> Result<u8, KeeperError> {
         self.tend_watchdog();
         loop {
             self.speak();
@@ -101,6 +109,7 @@ impl Keeper {
                 self.close(&done);
                 return done;
             }
+            self.renew_if_due();
             self.world.timers.set().map_err(KeeperError::start("timers"))?;
             let events = self.world.events.wait().map_err(KeeperError::start("events"))?;
             self.world.now = clock::now();
@@ -154,13 +163,13 @@ impl Keeper {
             Alarm::TendAskers => self.admin.tend(&mut self.world),
             Alarm::Watchdog => self.tend_watchdog(),
             // To be looked at before the next wait.
-            Alarm::LookForTheEnd => {}
+            Alarm::LookForTheEnd | Alarm::Renew => {}
             Alarm::GiveUp => self.done = Some(Ok(self.ending.status())),
         }
     }
 
     /// Gives an attempt its event, and takes leave of it if that was its last.
-    fn with(&mut self, id: AttemptId, event: impl FnOnce(&mut Attempt, &mut World)) {
+    pub(crate) fn with(&mut self, id: AttemptId, event: impl FnOnce(&mut Attempt, &mut World)) {
         let Some(attempt) = self.attempts.get_mut(id) else { return };
         event(attempt, &mut self.world);
         if attempt.is_over()
@@ -230,7 +239,7 @@ impl Keeper {
         }
     }
 
-    fn on_server_words(&mut self, id: ServerId) {
+    pub(crate) fn on_server_words(&mut self, id: ServerId) {
         for message in self.servers.read(id, &mut self.world) {
             // It may be another's turn since the message before.
             match self.servers.role(id) {
@@ -269,7 +278,8 @@ impl Keeper {
         self.world.timers.arm(Alarm::StartServer, self.world.now.after(pause));
     }
 
-    fn on_message(&mut self, message: ToKeeper) {
+    pub(crate) fn on_message(&mut self, message: ToKeeper) {
+        let Some(message) = self.hold_back(message) else { return };
         match message {
             ToKeeper::Ready { .. } => {
                 self.servers.became_ready();
@@ -289,8 +299,9 @@ impl Keeper {
             ToKeeper::List => self.list(),
             ToKeeper::Goodbye { status } => self.ending.goodbye(status),
             ToKeeper::Retired => self.hand_over(Input::Released),
+            ToKeeper::Renew => self.wish_renewal(),
             ToKeeper::Pong => self.notify.pong(),
-            ToKeeper::Prepared | ToKeeper::Refused { .. } | ToKeeper::Renew => {}
+            ToKeeper::Prepared | ToKeeper::Refused { .. } => {}
         }
     }
 

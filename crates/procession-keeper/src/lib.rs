@@ -66,6 +66,10 @@
 //! descriptors, `Setup::server.env` added, umask 077, open files raised. A server that
 //! closes the socket is killed after 5 s.
 //!
+//! 7. RENEW: the keeper executes `Setup::server.program` with the arguments `keeper --image N`,
+//!    which must give N to [`Resumed::read`]. Nothing else changes for anybody; if it fails
+//!    nothing changes at all.
+//!
 //! # Times and output
 //! A timeout begins at exec, not at SPAWN. `started_us` is the exec, or for what never ran
 //! its end. OUTPUT counts bytes that readers of the file find by
@@ -94,6 +98,8 @@ mod operator;
 mod orphans;
 mod output;
 mod reload;
+mod renew;
+mod resume;
 mod server;
 mod servers;
 mod spawn;
@@ -116,6 +122,7 @@ pub use control::{CONTROL_FD, NoControlSocket, take_control_socket};
 pub use daemon::{Child, Daemon, Detached, Start, detach, open_log, passed_sockets, replace_output};
 pub use follow::{Followed, follow};
 pub use identity::{Handle, Identity};
+pub use resume::Resumed;
 pub use server::ServerCommand;
 use startup::dev_null;
 
@@ -124,6 +131,9 @@ use startup::dev_null;
 pub struct Setup {
     /// Listening sockets and what the config calls them; handed to every server.
     pub listeners: Vec<(OwnedFd, String)>,
+    /// Descriptors that stay open as long as this process, and longer: every server gets them
+    /// too. The lock of the data directory.
+    pub held: Vec<OwnedFd>,
     /// Holds the journal; it must exist, and its lock be held by this process.
     pub state_dir: PathBuf,
     /// What to run as the server.
@@ -157,6 +167,12 @@ pub enum KeeperError {
         /// The kernel's reason.
         source: std::io::Error,
     },
+    /// What the program before handed on cannot be used.
+    #[error("the keeper cannot go on as what it was: {what}")]
+    Image {
+        /// What is wrong with it.
+        what: String,
+    },
     /// The server's program could not be started, not even once.
     #[error("the server could not be started: {phase}")]
     Server {
@@ -187,6 +203,7 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
     };
     let world = world::World {
         boot_id,
+        origin: world::Origin::of(&setup),
         events: events::Events::new().map_err(KeeperError::start("events"))?,
         timers: timers::Timers::new().map_err(KeeperError::start("timers"))?,
         now: sys::clock::now(),
@@ -202,12 +219,16 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
         left,
         outbox: world::Outbox::default(),
     };
-    let admin = admin::Admin::open(&setup.state_dir, &world).unwrap_or_else(|errno| {
+    let admin = open_control_socket(&setup.state_dir, &world);
+    let servers = servers::Servers::new(setup.server, setup.listeners, setup.held);
+    keeper::Keeper::new(world, servers, admin, setup.daemon)?.run()
+}
+
+fn open_control_socket(state_dir: &Path, world: &world::World) -> admin::Admin {
+    admin::Admin::open(state_dir, world).unwrap_or_else(|errno| {
         complain(format_args!("no control socket, `procession status` will not find us: {errno}"));
         admin::Admin::default()
-    });
-    let servers = servers::Servers::new(setup.server, setup.listeners);
-    keeper::Keeper::new(world, servers, admin, setup.daemon)?.run()
+    })
 }
 
 /// The kernel's name for this boot: pids of another boot mean nothing.

@@ -51,6 +51,11 @@ impl Notify {
         }
     }
 
+    /// After a renewal: what was said before.
+    pub(crate) fn resume(&mut self, was_ready: bool) {
+        self.was_ready = was_ready;
+    }
+
     /// A server answers; said once.
     pub(crate) fn ready(&mut self) {
         if !std::mem::replace(&mut self.was_ready, true) {

@@ -3,11 +3,11 @@
 //! the keeper ends.
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use procession_core::frame::admin::{Answer, Ask, Attach, Status};
-use procession_core::frame::{Shutdown, ToServer, VERSION};
+use procession_core::frame::{Shutdown, ToServer, VERSION, image};
 
 use crate::admin::Question;
 use crate::ending::{Asked, Ending, Presence};
@@ -34,7 +34,27 @@ pub(crate) struct Requests {
     attaching: bool,
 }
 
+impl Requests {
+    /// How the last reload went, for the next program of the keeper.
+    pub(crate) fn reloaded_image(&self) -> Option<image::Reloaded> {
+        let (at_us, error) = self.reloaded.clone()?;
+        Some(image::Reloaded { at_us, error: error.unwrap_or_default().into() })
+    }
+
+    pub(crate) fn from_image(reloaded: Option<image::Reloaded>, follower: Option<ConnectionId>) -> Self {
+        let error =
+            |text: &[u8]| Some(String::from_utf8_lossy(text).into_owned()).filter(|text| !text.is_empty());
+        let reloaded = reloaded.map(|image| (image.at_us, error(&image.error)));
+        Self { reloaded, follower, ..Self::default() }
+    }
+}
+
 impl Keeper {
+    /// The connection of whoever attached.
+    pub(crate) fn follower(&self) -> Option<BorrowedFd<'_>> {
+        self.admin.connection(self.requests.follower?)
+    }
+
     pub(crate) fn on_question(&mut self, id: ConnectionId) {
         let Some(Question { ask, fds }) = self.admin.hear(id, &mut self.world) else { return };
         match ask {

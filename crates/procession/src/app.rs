@@ -16,7 +16,8 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::background::{Background, EXIT_BUG};
 use crate::board::Board;
-use crate::config::{Auth, Config, LoadOptions, load};
+use crate::cli::ServerArgs;
+use crate::config::{Auth, Config, LoadOptions, Snapshot, load, restore};
 use crate::data::DataDir;
 use crate::drain::{Drain, Stage};
 use crate::facts::Facts;
@@ -41,9 +42,9 @@ const MAX_CONNECTIONS: usize = 20_000;
 /// The config is wrong (sysexits' `EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
 
-/// Runs the server; returns its exit status. As a `daemon` it lets go of where its caller
+/// Runs the server; returns its exit status. As a daemon it lets go of where its caller
 /// speaks once it answers.
-pub fn run(config_path: &Path, daemon: bool) -> anyhow::Result<u8> {
+pub fn run(config_path: &Path, args: &ServerArgs) -> anyhow::Result<u8> {
     let socket = procession_keeper::take_control_socket()?;
     let mut greeting = greet(socket)?;
     let loaded_at = Timestamp::now();
@@ -56,13 +57,19 @@ pub fn run(config_path: &Path, daemon: bool) -> anyhow::Result<u8> {
             Turn::NotWanted => return Ok(0),
         }
     } else {
-        load(config_path, &options).map_err(|wrong| anyhow::anyhow!("{wrong}"))?
+        let in_force = args.in_force.as_deref().filter(|_| greeting.hello.generation > 1);
+        let config = match in_force.and_then(|kept| Snapshot::read(kept).ok()) {
+            // Nobody asked for another config: one before this server died.
+            Some(snapshot) => restore(snapshot, &options),
+            None => load(config_path, &options),
+        };
+        config.map_err(|wrong| anyhow::anyhow!("{wrong}"))?
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(Arc::new(config), loaded_at, greeting, daemon))
+    runtime.block_on(serve(Arc::new(config), loaded_at, greeting, args.daemon))
 }
 
 async fn serve(
@@ -108,6 +115,9 @@ async fn serve(
     };
     let context = context(&config, scheduler.clone(), drain.clone(), handover.clone(), &hello, facts)?;
     listen(listeners, &context)?;
+    if let Err(error) = config.snapshot.keep(&data.config_in_force()) {
+        tracing::warn!(%error, "after a crash the config will be read from its file");
+    }
     scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
     if hello.renew {
         scheduler.keeper.send(&ToKeeper::Renew);

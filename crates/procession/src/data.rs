@@ -76,6 +76,11 @@ impl DataDir {
         self.root.join("keeper")
     }
 
+    /// The texts of the config in force.
+    pub fn config_in_force(&self) -> PathBuf {
+        self.keeper().join("config.json")
+    }
+
     /// What jobs leave behind.
     pub fn jobs(&self) -> PathBuf {
         self.root.join("jobs")

@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,12 @@ pub(super) struct Holder {
     text: String,
     /// Whether that is a living process.
     pub(super) process: Option<Handle>,
+}
+
+impl From<Lock> for OwnedFd {
+    fn from(lock: Lock) -> Self {
+        lock.0.into()
+    }
 }
 
 impl Lock {

@@ -18,6 +18,7 @@ mod init;
 mod inside;
 mod job;
 mod jobs;
+mod keeper;
 mod listeners;
 mod logs;
 mod paint;
@@ -54,6 +55,7 @@ use self::exit::Exit;
 use self::screen::{Format, Screen};
 
 pub use self::demo::run as demo;
+pub use self::keeper::run as keeper;
 pub use self::serve::run as serve;
 
 /// Any program as a reliable HTTP endpoint.
@@ -94,6 +96,9 @@ pub enum Command {
     /// What the keeper starts beside itself.
     #[command(hide = true)]
     Server(ServerArgs),
+    /// What a keeper that executes itself anew becomes.
+    #[command(hide = true)]
+    Keeper(KeeperArgs),
     /// Set up an example, run it and show what happens.
     Demo(DemoArgs),
     /// What a client does.
@@ -118,6 +123,17 @@ pub struct ServerArgs {
     /// Once it answers, it says what it has to say in a file.
     #[arg(long)]
     pub daemon: bool,
+    /// Where the texts of the config in force are kept.
+    #[arg(long)]
+    pub in_force: Option<PathBuf>,
+}
+
+/// The hidden `procession keeper`.
+#[derive(Debug, Args)]
+pub struct KeeperArgs {
+    /// The descriptor of what the keeper before owns.
+    #[arg(long)]
+    pub image: i32,
 }
 
 /// `procession demo`.

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{BOUND, Connection, Events, Request, Server, Setup, at_once, wait_for};
+use crate::harness::{BOUND, Connection, Events, Request, Server, Setup, at_once, kill, wait_for};
 
 const TASKS: &str = r#"
 [task.gate]
@@ -286,4 +286,25 @@ fn f06_a_new_program_that_hangs_is_given_up_and_changes_nothing_heavy() {
     server.says("could not take over within", 1);
     assert!(served.iter().all(|count| *count > 10), "{served:?}");
     assert_eq!(server.server_pid(), pid);
+}
+
+#[test]
+fn f38_a_crash_never_applies_an_edit_that_nobody_asked_for() {
+    let server = Server::start(TASKS);
+    let before = revision(&server);
+    for edit in [changed(), "[task.says]\ncomm".to_owned()] {
+        server.configure(&edit);
+        let dead = server.server_pid();
+        kill(dead);
+        wait_for("another server answers", BOUND, || {
+            server.try_send(&Request::get("/readyz")).is_ok_and(|answer| answer.status == 200)
+                && server.server_pid() != dead
+        });
+        assert_eq!(revision(&server), before);
+        assert_eq!(server.printed("says", Value::Null), "old\n");
+    }
+    server.configure(&changed());
+    server.reload();
+    assert_ne!(revision(&server), before);
+    assert_eq!(server.printed("says", Value::Null), "new\n");
 }
