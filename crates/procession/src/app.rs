@@ -19,15 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::background::{Background, EXIT_BUG};
 use crate::board::Board;
-use crate::config::{Auth, Config, LoadOptions, load};
+use crate::config::{Auth, Config, LoadOptions, Severity, load};
 use crate::data::DataDir;
 use crate::drain::{Drain, Stage};
 use crate::facts::Facts;
 use crate::http::{self, Gate, Listener};
 use crate::keeper::{Greeting, KeeperLink, greet};
+use crate::log::{Log, SAID};
 use crate::maintenance;
 use crate::meters::Meters;
-use crate::say;
 use crate::scheduler::{Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, recover};
 use crate::space::Space;
 use crate::submit::Door;
@@ -42,24 +42,28 @@ const MAX_CONNECTIONS: usize = 20_000;
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Runs the server; returns its exit status.
-pub fn run(config_path: &Path) -> anyhow::Result<u8> {
+pub fn run(config_path: &Path, log: &Log) -> anyhow::Result<u8> {
     let socket = procession_keeper::take_control_socket()?;
     let greeting = greet(socket)?;
     // Whether a listener may be reached from outside was settled by the keeper's start.
     let options = LoadOptions { insecure: true, ..LoadOptions::default() };
     let config = load(config_path, &options).map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
+    log.open(&DataDir::existing(&config.server.data_dir).log(), &config.log)
+        .context("a thread for the log cannot be had")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(config, greeting))
+    runtime.block_on(serve(config, greeting, log))
 }
 
-async fn serve(config: Config, greeting: Greeting) -> anyhow::Result<u8> {
+async fn serve(config: Config, greeting: Greeting, log: &Log) -> anyhow::Result<u8> {
     let config = Arc::new(config);
-    let background = Background::default();
+    let background = Background::new(log.clone());
     let data = DataDir::existing(&config.server.data_dir);
     let hello = greeting.hello.clone();
+    log.take_charge();
+    log_start(&config, &hello);
     std::fs::write(data.server_pid(), format!("{}\n", std::process::id()))?;
     data.clear_incoming()?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.database())?);
@@ -85,12 +89,36 @@ async fn serve(config: Config, greeting: Greeting) -> anyhow::Result<u8> {
     scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
     // Said first to the keeper: who reads the line may do anything, also end this process.
     scheduler.keeper.written().await;
-    announce(&hello);
+    log.ready();
+    announce(&hello, log);
 
     wait_for_the_end(&scheduler, &drain, &config).await;
+    // The next server may be there before the last line of this one.
+    log.retire();
+    tracing::info!("goodbye");
     scheduler.keeper.send(&ToKeeper::Goodbye { status: 0 });
     background.end(LAST_WORDS).await;
     Ok(0)
+}
+
+/// Who starts, with what. Warnings of the config are known to whoever sits at a terminal.
+fn log_start(config: &Config, hello: &Hello) {
+    let listeners: Vec<_> = hello.listeners.iter().map(|name| String::from_utf8_lossy(name)).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        process = std::process::id(),
+        generation = hello.generation,
+        config = %config.path.display(),
+        revision = config.revision,
+        tasks = config.tasks.len(),
+        containment = hello.containment.name(),
+        listeners = listeners.join(" "),
+        "the server starts"
+    );
+    for warning in config.warnings.iter().filter(|warning| warning.severity == Severity::Warning) {
+        let line = warning.place.as_ref().map(|place| place.line);
+        tracing::warn!(target: SAID, line, warning = warning.message, "the config may not do what it should");
+    }
 }
 
 fn scheduler(
@@ -145,7 +173,7 @@ fn start_services(
         one.clone().listen(inbox, drain_too).await;
         if !one.background.stopping().is_cancelled() {
             tracing::error!("the keeper is gone; the server ends");
-            std::process::exit(EXIT_BUG);
+            one.background.log().exit(EXIT_BUG);
         }
     });
     background.service("hang-ups", hear_hang_ups(background.stopping().clone()));
@@ -249,15 +277,16 @@ async fn hear_hang_ups(stopping: CancellationToken) {
 }
 
 /// Says where the server is; people and scripts wait for this line.
-fn announce(hello: &Hello) {
+fn announce(hello: &Hello, log: &Log) {
     for name in &hello.listeners {
         let name = String::from_utf8_lossy(name);
         if name.starts_with("unix:") {
-            say::line(&format!("listening on {name}"));
+            log.say(&format!("listening on {name}"));
         } else {
-            say::line(&format!("listening on http://{name}"));
+            log.say(&format!("listening on http://{name}"));
         }
     }
+    tracing::info!(target: SAID, "ready");
 }
 
 /// Serves until a signal; then waits for running jobs, at most `stop_timeout` or until a
@@ -267,14 +296,17 @@ async fn wait_for_the_end(scheduler: &Arc<Scheduler>, drain: &Drain, config: &Co
     // A claim under way is launched first: what the store says runs must reach the keeper.
     drain.no_more_launches().await;
     let running = scheduler.running.len();
+    tracing::info!(target: SAID, running, "stopping: nothing new is taken, what runs may finish");
     if running > 0 {
-        say::line(&format!("stopping: waiting for {running} running jobs; once more ends them"));
+        let log = scheduler.background.log();
+        log.say(&format!("stopping: waiting for {running} running jobs; once more ends them"));
     }
     tokio::select! {
         () = scheduler.running.none_left() => return,
         () = drain.reached(Stage::Ending) => {}
         () = tokio::time::sleep(config.server.stop_timeout) => drain.advance(Stage::Ending),
     }
+    tracing::info!(running = scheduler.running.len(), "stopping: what still runs is ended");
     scheduler.stop_all(false);
     let longest = config.tasks.values().map(|task| task.grace).max().unwrap_or_default();
     if tokio::time::timeout(longest + LAST_WORDS, scheduler.running.none_left()).await.is_err() {

@@ -88,7 +88,7 @@ pub enum Command {
     Serve(ServeArgs),
     /// What the keeper starts beside itself.
     #[command(hide = true)]
-    Server,
+    Server(ServerArgs),
     /// Set up an example, run it and show what happens.
     Demo(DemoArgs),
     /// What a client does.
@@ -102,6 +102,14 @@ pub struct ServeArgs {
     /// Allow listeners that other machines reach without TLS.
     #[arg(long)]
     pub insecure: bool,
+}
+
+/// `procession server`.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Nobody listens on stderr once the server is ready.
+    #[arg(long)]
+    pub daemon: bool,
 }
 
 /// `procession demo`.

@@ -16,6 +16,7 @@ use toml::de::DeTable;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, Source, Span};
 use super::keys::{self, Keys};
 use super::limits::Limits;
+use super::log::Logging;
 use super::report::Report;
 use super::retention::Retention;
 use super::schema::{SchemaFiles, read_bounded};
@@ -39,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[retention]`
     pub retention: Retention,
+    /// `[log]`
+    pub log: Logging,
     /// `[task.NAME]`, by name.
     pub tasks: BTreeMap<TaskName, Arc<Task>>,
     /// What to tell the user although the config can be used.
@@ -132,6 +135,7 @@ pub(super) fn parse(source: Source, path: PathBuf, options: &LoadOptions) -> Res
     let server = Server::read(section("server", &keys::SERVER).as_ref(), &folder, options.insecure);
     let limits = Limits::read(section("limits", &keys::LIMITS).as_ref(), options.cores);
     let retention = Retention::read(section("retention", &keys::RETENTION).as_ref());
+    let log = Logging::read(section("log", &keys::LOG).as_ref());
     let tasks = read_tasks(&top, &around);
     let revision = revision(&report.source.text, around.schemas);
     let found = Diagnostics(report.finish());
@@ -139,7 +143,7 @@ pub(super) fn parse(source: Source, path: PathBuf, options: &LoadOptions) -> Res
         return Err(found);
     }
     let warnings = found.into_iter().collect();
-    Ok(Config { path, folder, revision, server, limits, retention, tasks, warnings })
+    Ok(Config { path, folder, revision, server, limits, retention, log, tasks, warnings })
 }
 
 fn span_of_key(table: &DeTable<'_>, key: &str) -> Span {
@@ -204,6 +208,7 @@ impl Default for Config {
             server: Server::default(),
             limits: Limits::default(),
             retention: Retention::default(),
+            log: Logging::default(),
             tasks: BTreeMap::new(),
             warnings: Vec::new(),
         }

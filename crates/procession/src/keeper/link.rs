@@ -46,7 +46,8 @@ pub fn greet(socket: StdStream) -> anyhow::Result<Greeting> {
             Some(ToServer::Hello(hello)) if hello.listeners.len() == listeners.len() => {
                 return Ok(Greeting { hello, listeners, socket, decoder });
             }
-            Some(other) => bail!("the keeper's first frame is {other:?}"),
+            // Not shown: frames hold what programs wrote.
+            Some(_) => bail!("the keeper's first frame is no greeting"),
             None => {}
         }
     }

@@ -24,7 +24,8 @@ impl Scheduler {
                 ToServer::Exited(record) => self.background.errand(self.clone().attempt_over(record)),
                 ToServer::Shutdown(shutdown) if shutdown.now => drain.advance(Stage::Ending),
                 ToServer::Shutdown(_) => drain.advance(Stage::Draining),
-                ToServer::Held(_) | ToServer::Ping | ToServer::ReopenLog => {}
+                ToServer::ReopenLog => self.background.log().reopen(),
+                ToServer::Held(_) | ToServer::Ping => {}
                 ToServer::Hello(_) | ToServer::Attempts { .. } | ToServer::Proceed | ToServer::Retire => {
                     tracing::error!("the keeper said something out of turn");
                 }
