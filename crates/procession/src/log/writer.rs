@@ -135,6 +135,7 @@ impl<D: Disk> Writer<D> {
             return some(self.disk.write(&open.file, &rest[..first_line(rest)]));
         }
         let facts = self.current(now)?;
+        self.close_a_torn_line()?;
         let rules = rules.filter(|_| self.not_before.is_none_or(|at| now >= at));
         if rules.is_some_and(|rules| is_over(facts, first_line(rest), now, rules)) {
             match self.rotate(now) {
@@ -147,14 +148,20 @@ impl<D: Disk> Writer<D> {
             return Ok(0);
         }
         let open = self.file.as_mut().ok_or(io::ErrorKind::NotFound)?;
-        if self.torn {
-            some(self.disk.write(&open.file, b"\n"))?;
-            self.torn = false;
-        }
         let length = rules.map_or(rest.len(), |rules| fitting(rest, facts.size, rules));
         let written = some(self.disk.write(&open.file, &rest[..length]))?;
         open.since = open.since.or(Some(now));
         Ok(written)
+    }
+
+    fn close_a_torn_line(&mut self) -> io::Result<()> {
+        if self.torn
+            && let Some(open) = &self.file
+        {
+            some(self.disk.write(&open.file, b"\n"))?;
+            self.torn = false;
+        }
+        Ok(())
     }
 
     /// The file that has the name, opened.

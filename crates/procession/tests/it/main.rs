@@ -13,6 +13,7 @@ mod cancel;
 mod cli;
 mod connections;
 mod crash;
+mod daemon_log;
 mod data_dir;
 mod environment;
 mod events;
