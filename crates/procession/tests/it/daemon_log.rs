@@ -11,7 +11,9 @@ use flate2::read::GzDecoder;
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::harness::{BOUND, Request, Server, Setup, at_once, command, wait_for};
+use crate::harness::{
+    BOUND, Ran, Request, Server, Setup, at_once, command, is_alive, kill, procession, wait_for,
+};
 
 const TASKS: &str = "[task.t]\ncommand = ['true']\nmax_running = 8\n";
 
@@ -264,6 +266,28 @@ impl Follower {
     }
 }
 
+#[test]
+fn what_is_logged_on_the_way_to_an_exit_is_in_the_log() {
+    let server = logging("").start();
+    let process = server.server_pid();
+    kill(server.keeper_pid());
+    wait_for("the server ends", BOUND, || !is_alive(process));
+    let lines = lines(&folder(&server));
+    let last = lines.last().expect("a line");
+    assert_eq!((&last["level"], &last["room"]), (&json!("error"), &json!("app")), "{last}");
+}
+
+#[test]
+fn a_server_that_cannot_start_says_why_also_to_whoever_starts_a_daemon() {
+    let setup = logging("");
+    for arguments in [&["server"][..], &["server", "--daemon"]] {
+        // No keeper: there is nothing it could serve on.
+        let ran = Ran::of(procession().args(arguments).arg("--config").arg(setup.config()));
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stderr.starts_with("error: "), "{ran:?}");
+    }
+}
+
 /// A disk of 1 MiB, unmounted with the test.
 struct SmallDisk(PathBuf);
 
@@ -340,9 +364,9 @@ fn speak_http_2(server: &Server) {
     stream.read_exact(&mut answer).expect("an answer");
 }
 
-#[test]
-fn nothing_a_client_or_a_program_says_is_ever_logged() {
-    let config = format!(
+/// Tasks that have the mark everywhere a mark can be.
+fn marked_tasks() -> String {
+    format!(
         r#"
 [task.all]
 command = ["sh", "-c", 'cat; cat "$PROCESSION_PAYLOAD" "$DB_FILE"; echo "$SET $1 {MARK}" >&2; echo {MARK} > "$PROCESSION_RESULT"; exit 3', "sh", "{{{{payload.a}}}}"]
@@ -362,7 +386,8 @@ result = "stdout"
 result_schema = "strict.json"
 max_running = 4
 [task.absent]
-command = ["no-such-program", "{MARK}"]
+command = ["no-such-program", "{{{{payload.a}}}}"]
+payload = "argv"
 max_running = 4
 [task.bytes]
 command = ["cat"]
@@ -374,8 +399,12 @@ max_running = 4
 [log]
 max_size = "16KiB"
 "#
-    );
-    let mut server = Setup::new(&config)
+    )
+}
+
+#[test]
+fn nothing_a_client_or_a_program_says_is_ever_logged() {
+    let mut server = Setup::new(&marked_tasks())
         .file("db.secret", MARK)
         .file(
             "strict.json",
@@ -403,11 +432,11 @@ max_size = "16KiB"
     }
     server.run("result", json!({}));
     server.run("absent", marked);
-    server.run_bytes("bytes", "application/octet-stream", vec![MARK; 200_000].concat());
+    server.run_bytes("bytes", "application/octet-stream", MARK.repeat(80_000));
     speak_http_2(&server);
     // What ran is told to the next server with all the program said.
     let endless = server.running("endless", json!({}));
-    crate::harness::kill(server.server_pid());
+    kill(server.server_pid());
     wait_for("the next server answers", BOUND, || server.get("/healthz").status == 200);
     server.cancel(&endless);
     server.over(&endless);

@@ -24,7 +24,7 @@ pub use connection::Connection;
 pub use crowd::at_once;
 pub use digest::sha256;
 pub use events::{Event, Events};
-pub use process::{Process, command, kill, memory_kib};
+pub use process::{Process, command, is_alive, kill, memory_kib};
 pub use request::Request;
 pub use response::Response;
 pub use server::Server;
