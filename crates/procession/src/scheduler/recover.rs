@@ -45,7 +45,8 @@ impl Owned {
                     }
                 }
                 // An attempt that ends while it is being asked about stands in the answer too.
-                other => tracing::debug!(?other, "said before the answer"),
+                // Not shown: frames hold what programs wrote.
+                _ => tracing::debug!("the keeper said something before its answer"),
             }
         }
         anyhow::bail!("the keeper went away before it said what it owns")

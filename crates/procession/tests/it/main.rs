@@ -14,6 +14,7 @@ mod cli;
 mod connections;
 mod crash;
 mod daemon;
+mod daemon_log;
 mod data_dir;
 mod environment;
 mod events;
