@@ -16,7 +16,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::background::{Background, EXIT_BUG};
 use crate::board::Board;
-use crate::config::{Auth, Config, LoadOptions, load};
+use crate::config::{self, Auth, Config, LoadOptions, Snapshot, load, restore};
 use crate::data::DataDir;
 use crate::drain::{Drain, Stage};
 use crate::facts::Facts;
@@ -42,26 +42,52 @@ const MAX_CONNECTIONS: usize = 20_000;
 const EXIT_CONFIG: u8 = 78;
 
 /// Runs the server; returns its exit status.
-pub fn run(config_path: &Path) -> anyhow::Result<u8> {
+pub fn run(config_path: &Path, data_dir: Option<&Path>) -> anyhow::Result<u8> {
     let socket = procession_keeper::take_control_socket()?;
     let mut greeting = greet(socket)?;
-    let loaded_at = Timestamp::now();
     // Whether a listener may be reached from outside was settled by the keeper's start.
     let options = LoadOptions { insecure: true, ..LoadOptions::default() };
-    let config = if greeting.hello.standby {
+    let (config, loaded_at) = if greeting.hello.standby {
+        let loaded_at = Timestamp::now();
         match stand_by(&mut greeting, config_path, &options)? {
-            Turn::TakeOver(config) => *config,
+            Turn::TakeOver(config) => (*config, loaded_at),
             Turn::Refused => return Ok(EXIT_CONFIG),
             Turn::NotWanted => return Ok(0),
         }
     } else {
-        load(config_path, &options).map_err(|wrong| anyhow::anyhow!("{wrong}"))?
+        let again = data_dir.filter(|_| greeting.hello.generation > 1);
+        in_force(config_path, again, &options).map_err(|wrong| anyhow::anyhow!("{wrong}"))?
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
     runtime.block_on(serve(Arc::new(config), loaded_at, greeting))
+}
+
+/// The config a server starts with that takes over from none, and since when it is in force:
+/// the file's; for one that is started `again` after another died, that one's.
+fn in_force(
+    file: &Path,
+    again: Option<&Path>,
+    options: &LoadOptions,
+) -> Result<(Config, Timestamp), config::Diagnostics> {
+    let kept = again.map(|root| DataDir::existing(root).config_in_force());
+    let Some(snapshot) = kept.as_deref().and_then(|kept| Snapshot::read(kept).ok()) else {
+        return Ok((load(file, options)?, Timestamp::now()));
+    };
+    let since = kept.and_then(|kept| Timestamp::try_from(kept.metadata().ok()?.modified().ok()?).ok());
+    Ok((restore(snapshot, options)?, since.unwrap_or_else(Timestamp::now)))
+}
+
+/// Keeps what takes effect now for a server that has to be started again.
+fn keep_in_force(config: &Config, data: &DataDir) {
+    let file = data.config_in_force();
+    if let Err(error) = config.snapshot.write(&file) {
+        tracing::warn!(%error, "the config in force cannot be kept; a server started again reads the file");
+        // One of before would be worse than none.
+        let _ = std::fs::remove_file(file);
+    }
 }
 
 async fn serve(config: Arc<Config>, loaded_at: Timestamp, greeting: Greeting) -> anyhow::Result<u8> {
@@ -102,6 +128,9 @@ async fn serve(config: Arc<Config>, loaded_at: Timestamp, greeting: Greeting) ->
     };
     let context = context(&config, scheduler.clone(), drain.clone(), handover.clone(), &hello, facts)?;
     listen(listeners, &context)?;
+    if hello.standby || hello.generation == 1 {
+        keep_in_force(&config, &data);
+    }
     scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
     if hello.renew {
         scheduler.keeper.send(&ToKeeper::Renew);

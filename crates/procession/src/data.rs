@@ -61,6 +61,11 @@ impl DataDir {
         self.root.join("server.pid")
     }
 
+    /// The texts of the config in force.
+    pub fn config_in_force(&self) -> PathBuf {
+        self.root.join("config-in-force")
+    }
+
     /// Held locked as long as a keeper lives; names it.
     pub fn lock(&self) -> PathBuf {
         self.root.join("LOCK")

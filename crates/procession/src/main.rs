@@ -32,14 +32,14 @@ fn main() -> ExitCode {
     let Cli { global, command } = cli::parse();
     match command {
         Command::Serve(args) => cli::serve(&args, &global),
-        Command::Server => serve(&global),
+        Command::Server(args) => serve(&global, &args),
         Command::Demo(args) => cli::demo(&args, &global),
         Command::Verb(verb) => cli::run(&global, &verb),
     }
 }
 
 /// The server process, which only a keeper starts.
-fn serve(global: &cli::Global) -> ExitCode {
+fn serve(global: &cli::Global, args: &cli::ServerArgs) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PROCESSION_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt()
@@ -50,7 +50,7 @@ fn serve(global: &cli::Global) -> ExitCode {
         .log_internal_errors(false)
         .init();
     let config = global.config.as_deref().unwrap_or(std::path::Path::new("procession.toml"));
-    match app::run(config) {
+    match app::run(config, args.data_dir.as_deref()) {
         Ok(status) => status.into(),
         Err(error) => {
             say::line(&format!("error: {error:#}"));

@@ -88,7 +88,7 @@ pub enum Command {
     Serve(ServeArgs),
     /// What the keeper starts beside itself.
     #[command(hide = true)]
-    Server,
+    Server(ServerArgs),
     /// Set up an example, run it and show what happens.
     Demo(DemoArgs),
     /// What a client does.
@@ -102,6 +102,14 @@ pub struct ServeArgs {
     /// Allow listeners that other machines reach without TLS.
     #[arg(long)]
     pub insecure: bool,
+}
+
+/// What the keeper says to the server it starts.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Where the config in force is kept, whatever the file says by now.
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// `procession demo`.

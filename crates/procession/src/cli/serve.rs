@@ -70,7 +70,13 @@ fn keep(config: &Config) -> anyhow::Result<u8> {
         state_dir: data.keeper(),
         server: ServerCommand {
             program: std::env::current_exe().context("this program cannot find itself")?,
-            args: vec!["server".into(), "--config".into(), config.path.clone().into()],
+            args: vec![
+                "server".into(),
+                "--config".into(),
+                config.path.clone().into(),
+                "--data-dir".into(),
+                data.root().into(),
+            ],
             env: Vec::new(),
         },
         containment: match std::env::var(CONTAINMENT).as_deref() {

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{BOUND, Connection, Events, Request, Server, Setup, at_once, wait_for};
+use crate::harness::{BOUND, Connection, Events, Request, Server, Setup, at_once, kill, wait_for};
 
 const TASKS: &str = r#"
 [task.gate]
@@ -87,6 +87,28 @@ fn f38_a_broken_or_half_written_config_keeps_the_old_one_and_is_told() {
     server.configure(&changed());
     server.reload();
     assert_eq!(server.printed("says", Value::Null), "new\n");
+}
+
+#[test]
+fn f38_a_server_started_again_serves_what_was_in_force_whatever_the_file_says_by_now() {
+    let server = Server::start(TASKS);
+    server.configure(&changed());
+    server.reload();
+    let before = server.get("/v1/stats").expect(200).json();
+    for text in ["[task.says", &TASKS.replace("echo old", "echo newest")] {
+        server.configure(text);
+        let pid = server.server_pid();
+        kill(pid);
+        wait_for("another one answers", BOUND, || {
+            let answer = server.try_send(&Request::get("/readyz"));
+            answer.is_ok_and(|answer| answer.status == 200) && server.server_pid() != pid
+        });
+        assert_eq!(server.printed("says", Value::Null), "new\n");
+        let now = server.get("/v1/stats").expect(200).json();
+        assert_eq!(now["config_revision"], before["config_revision"]);
+    }
+    server.reload();
+    assert_eq!(server.printed("says", Value::Null), "newest\n");
 }
 
 #[test]
