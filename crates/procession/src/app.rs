@@ -41,16 +41,17 @@ const MAX_CONNECTIONS: usize = 20_000;
 /// The config is wrong (sysexits' `EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
 
-/// Runs the server; returns its exit status.
-pub fn run(config_path: &Path, data_dir: Option<&Path>) -> anyhow::Result<u8> {
+/// Runs the server; returns its exit status. As a `daemon` it lets go of where its caller
+/// speaks once it answers.
+pub fn run(config_path: &Path, data_dir: Option<&Path>, daemon: bool) -> anyhow::Result<u8> {
     let socket = procession_keeper::take_control_socket()?;
     let mut greeting = greet(socket)?;
     // Whether a listener may be reached from outside was settled by the keeper's start.
     let options = LoadOptions { insecure: true, ..LoadOptions::default() };
-    let (config, loaded_at) = if greeting.hello.standby {
-        let loaded_at = Timestamp::now();
+    let in_force = if greeting.hello.standby {
+        let since = Timestamp::now();
         match stand_by(&mut greeting, config_path, &options)? {
-            Turn::TakeOver(config) => (*config, loaded_at),
+            Turn::TakeOver(config) => InForce { config, since, again: false },
             Turn::Refused => return Ok(EXIT_CONFIG),
             Turn::NotWanted => return Ok(0),
         }
@@ -62,22 +63,32 @@ pub fn run(config_path: &Path, data_dir: Option<&Path>) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(Arc::new(config), loaded_at, greeting))
+    runtime.block_on(serve(in_force, greeting, daemon))
 }
 
-/// The config a server starts with that takes over from none, and since when it is in force:
-/// the file's; for one that is started `again` after another died, that one's.
+/// The config a server serves.
+struct InForce {
+    config: Arc<Config>,
+    since: Timestamp,
+    /// It was in force before this server was started.
+    again: bool,
+}
+
+/// What a server starts with that takes over from none: the file, or, `again` after another
+/// died with that data, what was in force under that one.
 fn in_force(
     file: &Path,
     again: Option<&Path>,
     options: &LoadOptions,
-) -> Result<(Config, Timestamp), config::Diagnostics> {
+) -> Result<InForce, config::Diagnostics> {
     let kept = again.map(|root| DataDir::existing(root).config_in_force());
     let Some(snapshot) = kept.as_deref().and_then(|kept| Snapshot::read(kept).ok()) else {
-        return Ok((load(file, options)?, Timestamp::now()));
+        let config = Arc::new(load(file, options)?);
+        return Ok(InForce { config, since: Timestamp::now(), again: false });
     };
     let since = kept.and_then(|kept| Timestamp::try_from(kept.metadata().ok()?.modified().ok()?).ok());
-    Ok((restore(snapshot, options)?, since.unwrap_or_else(Timestamp::now)))
+    let config = Arc::new(restore(snapshot, options)?);
+    Ok(InForce { config, since: since.unwrap_or_else(Timestamp::now), again: true })
 }
 
 /// Keeps what takes effect now for a server that has to be started again.
@@ -90,7 +101,8 @@ fn keep_in_force(config: &Config, data: &DataDir) {
     }
 }
 
-async fn serve(config: Arc<Config>, loaded_at: Timestamp, greeting: Greeting) -> anyhow::Result<u8> {
+async fn serve(in_force: InForce, greeting: Greeting, daemon: bool) -> anyhow::Result<u8> {
+    let InForce { config, since, again } = in_force;
     let background = Background::default();
     let data = DataDir::existing(&config.server.data_dir);
     let hello = greeting.hello.clone();
@@ -120,7 +132,7 @@ async fn serve(config: Arc<Config>, loaded_at: Timestamp, greeting: Greeting) ->
     start_services(&scheduler, &drain, &config, inbox);
     let facts = Facts {
         started_at: Timestamp::now(),
-        config_loaded_at: loaded_at,
+        config_loaded_at: since,
         revision: config.revision.clone(),
         containment: hello.containment,
         keeper_pid: hello.keeper_pid,
@@ -128,7 +140,7 @@ async fn serve(config: Arc<Config>, loaded_at: Timestamp, greeting: Greeting) ->
     };
     let context = context(&config, scheduler.clone(), drain.clone(), handover.clone(), &hello, facts)?;
     listen(listeners, &context)?;
-    if hello.standby || hello.generation == 1 {
+    if !again {
         keep_in_force(&config, &data);
     }
     scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
@@ -137,6 +149,9 @@ async fn serve(config: Arc<Config>, loaded_at: Timestamp, greeting: Greeting) ->
     }
     // Said first to the keeper: who reads the line may do anything, also end this process.
     scheduler.keeper.written().await;
+    if daemon {
+        go_quiet(&data)?;
+    }
     announce(&hello);
 
     drain.reached(Stage::Retiring).await;
@@ -144,6 +159,8 @@ async fn serve(config: Arc<Config>, loaded_at: Timestamp, greeting: Greeting) ->
         way_out::give_place(&scheduler, store, &handover, &drain, &config).await;
     } else {
         way_out::drain(&scheduler, &drain, &config).await;
+        // Who starts it the next time means the file.
+        let _ = std::fs::remove_file(data.config_in_force());
         scheduler.keeper.send(&ToKeeper::Goodbye { status: 0 });
     }
     background.end(way_out::LAST_WORDS).await;
@@ -286,6 +303,12 @@ fn listen(listeners: Vec<std::os::fd::OwnedFd>, context: &http::Context) -> anyh
         context.background.service("accept", http::accept(listener, context.clone(), places.clone()));
     }
     Ok(())
+}
+
+/// Lets go of where whoever started the daemon speaks.
+fn go_quiet(data: &DataDir) -> anyhow::Result<()> {
+    let log = procession_keeper::open_log(&data.stderr_log())?;
+    Ok(procession_keeper::replace_output(&log, &log)?)
 }
 
 /// Says where the server is; people and scripts wait for this line.

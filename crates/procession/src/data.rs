@@ -101,6 +101,11 @@ impl DataDir {
         self.root.join("log")
     }
 
+    /// What a daemon's processes say that is no log entry.
+    pub fn stderr_log(&self) -> PathBuf {
+        self.log().join("stderr.log")
+    }
+
     /// Everything one job leaves; exists only where it left something.
     pub fn job(&self, job: JobId) -> PathBuf {
         self.jobs().join(job.to_string())

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     match command {
         Command::Serve(args) => cli::serve(&args, &global),
         Command::Server(args) => serve(&global, &args),
+        Command::Keeper(args) => cli::keeper(&args),
         Command::Demo(args) => cli::demo(&args, &global),
         Command::Verb(verb) => cli::run(&global, &verb),
     }
@@ -50,7 +51,7 @@ fn serve(global: &cli::Global, args: &cli::ServerArgs) -> ExitCode {
         .log_internal_errors(false)
         .init();
     let config = global.config.as_deref().unwrap_or(std::path::Path::new("procession.toml"));
-    match app::run(config, args.data_dir.as_deref()) {
+    match app::run(config, args.data_dir.as_deref(), args.daemon) {
         Ok(status) => status.into(),
         Err(error) => {
             say::line(&format!("error: {error:#}"));

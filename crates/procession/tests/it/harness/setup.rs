@@ -2,12 +2,16 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use super::address::Address;
+use super::client::Client;
 use super::process::command;
+use super::request::Request;
 use super::server::Server;
+use super::wait::{BOUND, wait_for_some};
 
 /// What goes before a config without `[server]`.
 const SERVER: &str = "[server]\nlisten = [\"127.0.0.1:0\"]\ndata_dir = \"data\"\nstop_timeout = \"10s\"\n";
@@ -95,14 +99,36 @@ impl Setup {
         self.command().output().expect("it ends")
     }
 
-    pub(super) fn command(&self) -> Command {
+    /// Starts it and leaves it to the test.
+    pub fn spawn(&self) -> Child {
+        let mut serve = self.command();
+        serve.stdin(Stdio::null()).stdout(self.log()).stderr(self.log());
+        serve.spawn().expect("the program starts")
+    }
+
+    /// A client of the server that was started from this, once that answers.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        let file = |name: &str| fs::read_to_string(self.path().join("data").join(name)).ok();
+        wait_for_some("the server answers", BOUND, || {
+            let address = Address::parse(file("listen")?.lines().next()?);
+            let client = Client { address, token: Some(file("token")?.trim().into()) };
+            client
+                .try_send(&Request::get("/readyz"))
+                .is_ok_and(|answer| answer.status == 200)
+                .then_some(client)
+        })
+    }
+
+    /// The command that starts it.
+    pub fn command(&self) -> Command {
         let mut serve = self.bare_command();
         serve.arg("serve").arg("--config").arg(self.config()).args(&self.args);
         serve
     }
 
     /// The program in its environment, without arguments.
-    pub(super) fn bare_command(&self) -> Command {
+    pub fn bare_command(&self) -> Command {
         let program = &self.program;
         let mut serve = match self.launcher.split_first() {
             None => command(program),
