@@ -16,7 +16,8 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::background::{Background, EXIT_BUG};
 use crate::board::Board;
-use crate::config::{self, Auth, Config, LoadOptions, Snapshot, load, restore};
+use crate::cli::ServerArgs;
+use crate::config::{Auth, Config, LoadOptions, Snapshot, load, restore};
 use crate::data::DataDir;
 use crate::drain::{Drain, Stage};
 use crate::facts::Facts;
@@ -41,68 +42,42 @@ const MAX_CONNECTIONS: usize = 20_000;
 /// The config is wrong (sysexits' `EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
 
-/// Runs the server; returns its exit status. As a `daemon` it lets go of where its caller
+/// Runs the server; returns its exit status. As a daemon it lets go of where its caller
 /// speaks once it answers.
-pub fn run(config_path: &Path, data_dir: Option<&Path>, daemon: bool) -> anyhow::Result<u8> {
+pub fn run(config_path: &Path, args: &ServerArgs) -> anyhow::Result<u8> {
     let socket = procession_keeper::take_control_socket()?;
     let mut greeting = greet(socket)?;
+    let loaded_at = Timestamp::now();
     // Whether a listener may be reached from outside was settled by the keeper's start.
     let options = LoadOptions { insecure: true, ..LoadOptions::default() };
-    let in_force = if greeting.hello.standby {
-        let since = Timestamp::now();
+    let config = if greeting.hello.standby {
         match stand_by(&mut greeting, config_path, &options)? {
-            Turn::TakeOver(config) => InForce { config, since, again: false },
+            Turn::TakeOver(config) => *config,
             Turn::Refused => return Ok(EXIT_CONFIG),
             Turn::NotWanted => return Ok(0),
         }
     } else {
-        let again = data_dir.filter(|_| greeting.hello.generation > 1);
-        in_force(config_path, again, &options).map_err(|wrong| anyhow::anyhow!("{wrong}"))?
+        let in_force = args.in_force.as_deref().filter(|_| greeting.hello.generation > 1);
+        let config = match in_force.and_then(|kept| Snapshot::read(kept).ok()) {
+            // Nobody asked for another config: one before this server died.
+            Some(snapshot) => restore(snapshot, &options),
+            None => load(config_path, &options),
+        };
+        config.map_err(|wrong| anyhow::anyhow!("{wrong}"))?
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(in_force, greeting, daemon))
+    runtime.block_on(serve(Arc::new(config), loaded_at, greeting, args.daemon))
 }
 
-/// The config a server serves.
-struct InForce {
+async fn serve(
     config: Arc<Config>,
-    since: Timestamp,
-    /// It was in force before this server was started.
-    again: bool,
-}
-
-/// What a server starts with that takes over from none: the file, or, `again` after another
-/// died with that data, what was in force under that one.
-fn in_force(
-    file: &Path,
-    again: Option<&Path>,
-    options: &LoadOptions,
-) -> Result<InForce, config::Diagnostics> {
-    let kept = again.map(|root| DataDir::existing(root).config_in_force());
-    let Some(snapshot) = kept.as_deref().and_then(|kept| Snapshot::read(kept).ok()) else {
-        let config = Arc::new(load(file, options)?);
-        return Ok(InForce { config, since: Timestamp::now(), again: false });
-    };
-    let since = kept.and_then(|kept| Timestamp::try_from(kept.metadata().ok()?.modified().ok()?).ok());
-    let config = Arc::new(restore(snapshot, options)?);
-    Ok(InForce { config, since: since.unwrap_or_else(Timestamp::now), again: true })
-}
-
-/// Keeps what takes effect now for a server that has to be started again.
-fn keep_in_force(config: &Config, data: &DataDir) {
-    let file = data.config_in_force();
-    if let Err(error) = config.snapshot.write(&file) {
-        tracing::warn!(%error, "the config in force cannot be kept; a server started again reads the file");
-        // One of before would be worse than none.
-        let _ = std::fs::remove_file(file);
-    }
-}
-
-async fn serve(in_force: InForce, greeting: Greeting, daemon: bool) -> anyhow::Result<u8> {
-    let InForce { config, since, again } = in_force;
+    loaded_at: Timestamp,
+    greeting: Greeting,
+    daemon: bool,
+) -> anyhow::Result<u8> {
     let background = Background::default();
     let data = DataDir::existing(&config.server.data_dir);
     let hello = greeting.hello.clone();
@@ -132,7 +107,7 @@ async fn serve(in_force: InForce, greeting: Greeting, daemon: bool) -> anyhow::R
     start_services(&scheduler, &drain, &config, inbox);
     let facts = Facts {
         started_at: Timestamp::now(),
-        config_loaded_at: since,
+        config_loaded_at: loaded_at,
         revision: config.revision.clone(),
         containment: hello.containment,
         keeper_pid: hello.keeper_pid,
@@ -140,8 +115,8 @@ async fn serve(in_force: InForce, greeting: Greeting, daemon: bool) -> anyhow::R
     };
     let context = context(&config, scheduler.clone(), drain.clone(), handover.clone(), &hello, facts)?;
     listen(listeners, &context)?;
-    if !again {
-        keep_in_force(&config, &data);
+    if let Err(error) = config.snapshot.keep(&data.config_in_force()) {
+        tracing::warn!(%error, "after a crash the config will be read from its file");
     }
     scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
     if hello.renew {
@@ -159,8 +134,6 @@ async fn serve(in_force: InForce, greeting: Greeting, daemon: bool) -> anyhow::R
         way_out::give_place(&scheduler, store, &handover, &drain, &config).await;
     } else {
         way_out::drain(&scheduler, &drain, &config).await;
-        // Who starts it the next time means the file.
-        let _ = std::fs::remove_file(data.config_in_force());
         scheduler.keeper.send(&ToKeeper::Goodbye { status: 0 });
     }
     background.end(way_out::LAST_WORDS).await;

@@ -61,11 +61,6 @@ impl DataDir {
         self.root.join("server.pid")
     }
 
-    /// The texts of the config in force.
-    pub fn config_in_force(&self) -> PathBuf {
-        self.root.join("config-in-force")
-    }
-
     /// Held locked as long as a keeper lives; names it.
     pub fn lock(&self) -> PathBuf {
         self.root.join("LOCK")
@@ -79,6 +74,11 @@ impl DataDir {
     /// The keeper's journal.
     pub fn keeper(&self) -> PathBuf {
         self.root.join("keeper")
+    }
+
+    /// The texts of the config in force.
+    pub fn config_in_force(&self) -> PathBuf {
+        self.keeper().join("config.json")
     }
 
     /// What jobs leave behind.

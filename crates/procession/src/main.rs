@@ -51,7 +51,7 @@ fn serve(global: &cli::Global, args: &cli::ServerArgs) -> ExitCode {
         .log_internal_errors(false)
         .init();
     let config = global.config.as_deref().unwrap_or(std::path::Path::new("procession.toml"));
-    match app::run(config, args.data_dir.as_deref(), args.daemon) {
+    match app::run(config, args) {
         Ok(status) => status.into(),
         Err(error) => {
             say::line(&format!("error: {error:#}"));

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use procession_core::frame::{Hello, ToKeeper, ToServer};
 use procession_core::id::TaskName;
@@ -18,7 +17,7 @@ use crate::keeper::Greeting;
 /// What becomes of a standby.
 pub enum Turn {
     /// The server before has released the store: serve, by this config.
-    TakeOver(Arc<Config>),
+    TakeOver(Box<Config>),
     /// It cannot take over, and has told the keeper why.
     Refused,
     /// The keeper hung up: the server before stays.
@@ -37,7 +36,7 @@ pub fn stand_by(greeting: &mut Greeting, path: &Path, options: &LoadOptions) -> 
     greeting.say(&ToKeeper::Prepared)?;
     while let Some(frame) = greeting.hear()? {
         match frame {
-            ToServer::Proceed => return Ok(Turn::TakeOver(Arc::new(config))),
+            ToServer::Proceed => return Ok(Turn::TakeOver(Box::new(config))),
             ToServer::Ping => greeting.say(&ToKeeper::Pong)?,
             other => anyhow::bail!("a standby waits for PROCEED, and the keeper said {other:?}"),
         }

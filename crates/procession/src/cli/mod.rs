@@ -120,12 +120,12 @@ pub struct ServeArgs {
 /// What the keeper says to the server it starts.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
-    /// Where the config in force is kept, whatever the file says by now.
-    #[arg(long)]
-    pub data_dir: Option<PathBuf>,
     /// Once it answers, it says what it has to say in a file.
     #[arg(long)]
     pub daemon: bool,
+    /// Where the texts of the config in force are kept.
+    #[arg(long)]
+    pub in_force: Option<PathBuf>,
 }
 
 /// The hidden `procession keeper`.

@@ -127,7 +127,7 @@ fn keep(
 ) -> anyhow::Result<u8> {
     lock.sign().context("the data directory's lock cannot be written")?;
     write_files(data, &listeners, &std::process::id().to_string())?;
-    let (program, args) = server_command(config, daemon.is_some())?;
+    let (program, args) = server_command(config, data, daemon.is_some())?;
     let setup = Setup {
         listeners,
         held: vec![lock.into()],
@@ -152,10 +152,10 @@ pub(super) fn remove_names(data: &DataDir) {
     }
 }
 
-fn server_command(config: &Config, daemon: bool) -> anyhow::Result<(PathBuf, Vec<PathBuf>)> {
+fn server_command(config: &Config, data: &DataDir, daemon: bool) -> anyhow::Result<(PathBuf, Vec<PathBuf>)> {
     let program = std::env::current_exe().context("this program cannot find itself")?;
     let mut args: Vec<PathBuf> = vec!["server".into(), "--config".into(), config.path.clone()];
-    args.extend(["--data-dir".into(), config.server.data_dir.clone()]);
+    args.extend(["--in-force".into(), data.config_in_force()]);
     if daemon {
         args.push("--daemon".into());
     }
@@ -192,7 +192,9 @@ fn take_over(
         format!("the jobs left running belong to process {}, which is not seen from here", keeper.pid())
     })?;
     write_files(data, &listeners, keeper.pid())?;
-    let (program, args) = server_command(config, daemon)?;
+    let (program, args) = server_command(config, data, daemon)?;
+    // Whoever serves again means the file as it is now. Where there is none all is well.
+    let _ = std::fs::remove_file(data.config_in_force());
     let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec().into();
     let (sockets, names): (Vec<OwnedFd>, Vec<String>) = listeners.into_iter().unzip();
     let variables =

@@ -27,7 +27,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use diagnostic::{Diagnostic, Severity};
 pub use find::find;
 pub use listen::Listen;
 pub use load::{Config, LoadOptions, load, restore};

@@ -90,28 +90,6 @@ fn f38_a_broken_or_half_written_config_keeps_the_old_one_and_is_told() {
 }
 
 #[test]
-fn f38_a_server_started_again_serves_what_was_in_force_whatever_the_file_says_by_now() {
-    let server = Server::start(TASKS);
-    server.configure(&changed());
-    server.reload();
-    let before = server.get("/v1/stats").expect(200).json();
-    for text in ["[task.says", &TASKS.replace("echo old", "echo newest")] {
-        server.configure(text);
-        let pid = server.server_pid();
-        kill(pid);
-        wait_for("another one answers", BOUND, || {
-            let answer = server.try_send(&Request::get("/readyz"));
-            answer.is_ok_and(|answer| answer.status == 200) && server.server_pid() != pid
-        });
-        assert_eq!(server.printed("says", Value::Null), "new\n");
-        let now = server.get("/v1/stats").expect(200).json();
-        assert_eq!(now["config_revision"], before["config_revision"]);
-    }
-    server.reload();
-    assert_eq!(server.printed("says", Value::Null), "newest\n");
-}
-
-#[test]
 fn a_task_with_unfinished_jobs_is_not_removed() {
     let server = Server::start(TASKS);
     let pid = server.server_pid();
@@ -132,6 +110,24 @@ fn a_task_with_unfinished_jobs_is_not_removed() {
     assert_eq!(server.printed("says", Value::Null), "alone\n");
     assert_eq!(server.send(&Request::submit("gate", &Value::Null)).problem(), (404, "unknown_task".into()));
     assert_eq!(server.all_jobs("task=gate").len(), 2, "what it left is there");
+}
+
+#[test]
+fn with_force_it_is_removed_and_its_jobs_are_cancelled_as_that() {
+    let server = Server::start(TASKS);
+    let running = server.running("gate", Value::Null);
+    let waiting = server.post("/v1/tasks/gate/jobs?delay=1h").expect(202).job_id();
+    server.configure("[task.says]\ncommand = ['echo', 'alone']\n");
+    let refused = server.cli(&["reload"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("2 unfinished jobs"), "{refused:?}");
+    server.cli(&["reload", "--force"]).ok();
+    let by = json!({"kind": "cancelled", "by": "task_removed"});
+    assert_eq!(server.over(&waiting)["outcome"], by);
+    let ended = server.over(&running)["outcome"].clone();
+    assert_eq!((&ended["kind"], &ended["by"], &ended["signal"]), (&by["kind"], &by["by"], &json!(15)));
+    assert_eq!(server.processes_of(&running), Vec::<u32>::new());
+    assert_eq!(server.printed("says", Value::Null), "alone\n");
 }
 
 #[test]
@@ -308,4 +304,25 @@ fn f06_a_new_program_that_hangs_is_given_up_and_changes_nothing_heavy() {
     server.says("could not take over within", 1);
     assert!(served.iter().all(|count| *count > 10), "{served:?}");
     assert_eq!(server.server_pid(), pid);
+}
+
+#[test]
+fn f38_a_crash_never_applies_an_edit_that_nobody_asked_for() {
+    let server = Server::start(TASKS);
+    let before = revision(&server);
+    for edit in [changed(), "[task.says]\ncomm".to_owned()] {
+        server.configure(&edit);
+        let dead = server.server_pid();
+        kill(dead);
+        wait_for("another server answers", BOUND, || {
+            server.try_send(&Request::get("/readyz")).is_ok_and(|answer| answer.status == 200)
+                && server.server_pid() != dead
+        });
+        assert_eq!(revision(&server), before);
+        assert_eq!(server.printed("says", Value::Null), "old\n");
+    }
+    server.configure(&changed());
+    server.reload();
+    assert_ne!(revision(&server), before);
+    assert_eq!(server.printed("says", Value::Null), "new\n");
 }
