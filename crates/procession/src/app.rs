@@ -14,7 +14,7 @@ use procession_store::Store;
 use procession_store::sqlite::SqliteStore;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use crate::background::{Background, EXIT_BUG};
+use crate::background::{Background, EXIT_BUG, EXIT_CONFIG};
 use crate::board::Board;
 use crate::cli::ServerArgs;
 use crate::config::{Auth, Config, LoadOptions, Severity, Snapshot, load, restore};
@@ -38,9 +38,6 @@ const RESERVED_DESCRIPTORS: u64 = 256;
 
 /// Connections at once, however many descriptors there are.
 const MAX_CONNECTIONS: usize = 20_000;
-
-/// The config is wrong (sysexits' `EX_CONFIG`).
-const EXIT_CONFIG: u8 = 78;
 
 /// Runs the server; returns its exit status. As a daemon it lets go of where its caller
 /// speaks once it answers.

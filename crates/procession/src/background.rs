@@ -21,6 +21,10 @@ pub const EXIT_STUCK: i32 = 75;
 /// Exit status after a disk that did not keep what it was given (sysexits' `EX_IOERR`).
 pub const EXIT_DISK: i32 = 74;
 
+/// Exit status where the config, or the place or the store it names, cannot be used (sysexits'
+/// `EX_CONFIG`): only a person can change that.
+pub const EXIT_CONFIG: u8 = 78;
+
 /// A handle to all concurrent work; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Background {

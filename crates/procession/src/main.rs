@@ -2,10 +2,12 @@
 
 mod app;
 mod background;
+mod backup;
 mod board;
 mod cli;
 mod config;
 mod data;
+mod doctor;
 mod drain;
 mod facts;
 mod handover;
@@ -25,8 +27,10 @@ mod way_out;
 
 use std::process::ExitCode;
 
+use background::EXIT_CONFIG;
 use cli::{Cli, Command};
 use log::{Log, SAID};
+use procession_store::StoreError;
 
 fn main() -> ExitCode {
     let Cli { global, command } = cli::parse();
@@ -54,7 +58,11 @@ fn serve(args: &cli::ServerArgs, global: &cli::Global) -> ExitCode {
         Err(error) => {
             tracing::error!(target: SAID, error = format!("{error:#}"), "the server ends");
             log.say(&format!("error: {error:#}"));
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                // To try again would change nothing.
+                Some(StoreError::Refused(_)) => EXIT_CONFIG.into(),
+                _ => ExitCode::FAILURE,
+            }
         }
     };
     log.flush();
