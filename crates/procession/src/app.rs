@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use procession_core::command::Surroundings;
 use procession_core::frame::{Hello, ToKeeper, VERSION};
+use procession_keeper::fault;
 use procession_store::Store;
 use procession_store::sqlite::SqliteStore;
 use tokio::signal::unix::{SignalKind, signal};
@@ -82,6 +83,7 @@ async fn serve(config: Config, greeting: Greeting) -> anyhow::Result<u8> {
     start_services(&scheduler, &drain, &config, inbox);
     let context = context(&config, scheduler.clone(), drain.clone(), &hello)?;
     listen(listeners, &context, &background)?;
+    fault::point("ready.before_send");
     scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
     // Said first to the keeper: who reads the line may do anything, also end this process.
     scheduler.keeper.written().await;

@@ -5,6 +5,7 @@ use procession_core::frame::ToKeeper;
 use procession_core::id::JobId;
 use procession_core::job::Lease;
 use procession_core::outcome::CancelledBy;
+use procession_keeper::fault;
 use procession_store::{Cancelled, StoreError};
 
 use super::Scheduler;
@@ -13,7 +14,9 @@ use super::running::Stop;
 impl Scheduler {
     /// Ends `job`; `now`: without asking its program first.
     pub async fn cancel(&self, job: JobId, now: bool) -> Result<Cancelled, StoreError> {
+        fault::check("cancel.before_commit").map_err(|e| StoreError::Database(e.to_string()))?;
         let met = self.store.cancel(job, CancelledBy::Client, Timestamp::now()).await?;
+        fault::point("cancel.after_commit");
         match met {
             Cancelled::Running(lease) => self.stop_attempt(lease, Stop { by: CancelledBy::Client, now }),
             Cancelled::Ended => self.wake.notify_one(),

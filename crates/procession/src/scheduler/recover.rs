@@ -10,6 +10,7 @@ use procession_core::id::AttemptKey;
 use procession_core::job::{Claimed, Finished};
 use procession_core::outcome::{CancelledBy, LostReason, Outcome};
 use procession_core::record::ExitRecord;
+use procession_keeper::fault;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Scheduler;
@@ -104,6 +105,7 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
                     .await;
             }
         }
+        fault::point("recover.between_rows");
     }
     for record in owned.over {
         if unrecorded.contains(&record.key) {

@@ -18,6 +18,7 @@ mod environment;
 mod events;
 mod example;
 mod explain;
+mod failpoints;
 mod full_report;
 mod hostile_folder;
 mod idempotency;

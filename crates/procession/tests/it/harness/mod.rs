@@ -14,6 +14,7 @@ mod process;
 mod request;
 mod response;
 mod server;
+mod service;
 mod setup;
 mod wait;
 
@@ -28,5 +29,6 @@ pub use process::{Process, command, kill, memory_kib};
 pub use request::Request;
 pub use response::Response;
 pub use server::Server;
+pub use service::Service;
 pub use setup::Setup;
 pub use wait::{BOUND, wait_for};
