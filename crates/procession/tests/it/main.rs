@@ -37,5 +37,6 @@ mod routes;
 mod site;
 mod stop;
 mod stop_storm;
+mod storm;
 mod tidy;
 mod tree;

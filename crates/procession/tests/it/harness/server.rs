@@ -80,8 +80,10 @@ impl Server {
     /// The process that speaks HTTP.
     #[track_caller]
     pub fn server_pid(&self) -> u32 {
-        let text = fs::read_to_string(self.data().join("server.pid")).expect("the file `server.pid`");
-        text.trim().parse().expect("a process id")
+        wait_for_some("the file `server.pid`", BOUND, || {
+            // Empty for a moment while the next server writes it.
+            fs::read_to_string(self.data().join("server.pid")).ok()?.trim().parse().ok()
+        })
     }
 
     /// The process that `serve` became.
