@@ -34,7 +34,11 @@ pub(crate) enum Part {
     Monitor,
 }
 
-/// The descriptors of the server.
+/// A server of this keeper: its generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ServerId(pub(crate) u32);
+
+/// The descriptors of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ServerPart {
     /// Did it reach its program?
@@ -51,14 +55,14 @@ pub(crate) enum Source {
     Signals,
     Children,
     Timers,
-    Server(ServerPart),
+    Server(ServerId, ServerPart),
     Attempt(AttemptId, Part),
 }
 
 const PARTS: [Part; 6] = [Part::Status, Part::Process, Part::Stdout, Part::Stderr, Part::Tree, Part::Monitor];
 const SERVER_PARTS: [ServerPart; 3] = [ServerPart::Status, ServerPart::Process, ServerPart::Socket];
 
-/// The kind in the low byte, 24 bits of index, 32 of generation.
+/// The kind in the low byte, 24 bits of index, 32 of generation; a server has no index.
 impl Source {
     const FIRST_SERVER: u64 = 3;
     const FIRST_ATTEMPT: u64 = 16;
@@ -68,7 +72,7 @@ impl Source {
             Source::Signals => 0,
             Source::Children => 1,
             Source::Timers => 2,
-            Source::Server(part) => Self::FIRST_SERVER + part as u64,
+            Source::Server(id, part) => (Self::FIRST_SERVER + part as u64) | u64::from(id.0) << 32,
             Source::Attempt(id, part) => {
                 let kind = Self::FIRST_ATTEMPT + part as u64;
                 kind | u64::from(id.index & 0xff_ffff) << 8 | u64::from(id.generation) << 32
@@ -83,7 +87,8 @@ impl Source {
             1 => Some(Source::Children),
             2 => Some(Source::Timers),
             Self::FIRST_SERVER..Self::FIRST_ATTEMPT => {
-                SERVER_PARTS.get((kind - Self::FIRST_SERVER) as usize).map(|part| Source::Server(*part))
+                let part = *SERVER_PARTS.get((kind - Self::FIRST_SERVER) as usize)?;
+                Some(Source::Server(ServerId((number >> 32) as u32), part))
             }
             _ => {
                 let part = *PARTS.get((kind - Self::FIRST_ATTEMPT) as usize)?;
@@ -143,7 +148,7 @@ mod tests {
     fn names_survive_the_kernel() {
         let id = AttemptId { index: 0xab_cdef, generation: u32::MAX };
         let attempts = PARTS.map(|part| Source::Attempt(id, part));
-        let servers = SERVER_PARTS.map(Source::Server);
+        let servers = SERVER_PARTS.map(|part| Source::Server(ServerId(u32::MAX), part));
         let plain = [Source::Signals, Source::Children, Source::Timers];
         for source in attempts.iter().chain(&servers).chain(&plain) {
             assert_eq!(Source::from_number(source.to_number()), Some(*source));

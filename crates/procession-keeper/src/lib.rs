@@ -15,7 +15,9 @@
 //! second SHUTDOWN `now`; the third kills every tree and the server. Where no server is ready
 //! to hear it, the keeper ends by itself: at once if nothing runs; else it waits 10 s for a
 //! server (not after a second signal) and then ends what runs, by TERM and after its grace
-//! by KILL. Unless a server said GOODBYE the exit status is 128 + the signal's number. HUP is passed on to a server that is ready, which must handle it.
+//! by KILL. Unless a server said GOODBYE the exit status is 128 + the signal's number. HUP lets
+//! another server take over with the config as it is now, USR2 with the program as it is now;
+//! USR1 is REOPEN_LOG to the server.
 //!
 //! # For the server
 //! [`take_control_socket`] gives its end of the socket (a blocking stream, once a process).
@@ -44,6 +46,14 @@
 //!    server is gone. Until then SHUTDOWN may come at any time, and is said again to a
 //!    server that is started during a shutdown.
 //!
+//! # When another server takes over
+//! HELLO with `standby` says that another server serves. Check what can be checked, touch
+//! nothing, say PREPARED (or REFUSED and exit); the server before then hears RETIRE, finishes
+//! what changes the store, releases it and says RETIRED; then the standby hears PROCEED and
+//! goes on with LIST like any other. What either of them does wrong is mended by a third one:
+//! a standby that dies, hangs or refuses before it was to proceed is forgotten, one that dies
+//! later is followed by a server from the program that the keeper itself runs.
+//!
 //! The server runs in its own session with the keeper's environment and standard
 //! descriptors, `Setup::server.env` added, umask 077, open files raised. A server that
 //! closes the socket is killed after 5 s.
@@ -64,11 +74,14 @@ mod ending;
 mod events;
 pub mod fault;
 mod file;
+mod handover;
 mod journal;
 mod keeper;
 mod orphans;
 mod output;
+mod reload;
 mod server;
+mod servers;
 mod spawn;
 mod startup;
 mod supervise;
@@ -169,7 +182,7 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
         left,
         outbox: world::Outbox::default(),
     };
-    keeper::Keeper::new(world, server::Server::new(setup.server, setup.listeners))?.run()
+    keeper::Keeper::new(world, servers::Servers::new(setup.server, setup.listeners))?.run()
 }
 
 /// The kernel's name for this boot: pids of another boot mean nothing.

@@ -12,7 +12,7 @@ use procession_core::id::AttemptKey;
 use procession_core::record::{Containment, ExitRecord};
 use rustix::process::{Pid, Signal};
 
-use crate::events::{AttemptId, Events};
+use crate::events::{AttemptId, Events, ServerId};
 use crate::journal::Journal;
 use crate::orphans::{self, Escaped};
 use crate::spawn::Process;
@@ -43,7 +43,9 @@ pub(crate) enum Alarm {
     /// The server is started again.
     StartServer,
     /// A server that hung up without ending is ended.
-    KillServer,
+    KillServer(ServerId),
+    /// A handover takes too long.
+    Handover,
     /// Cgroups that were not empty are removed.
     TendCgroups,
     /// Orphans are reaped.
@@ -147,11 +149,13 @@ impl World {
 /// Beyond this, notices of output are dropped: the next one says all that it said.
 const ENOUGH: usize = 256 * 1024;
 
-/// What the server has not yet taken. Without a server nothing is kept: a new one asks LIST.
+/// News for the server that serves. Without a server nothing is kept: a new one asks LIST.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     pub(crate) open: bool,
     pub(crate) bytes: Vec<u8>,
+    /// Bytes before these that its socket has not taken yet.
+    pub(crate) backlog: usize,
 }
 
 impl Outbox {
@@ -163,13 +167,13 @@ impl Outbox {
     }
 
     pub(crate) fn mention(&mut self, notice: OutputNotice) {
-        if self.bytes.len() < ENOUGH {
+        if self.backlog + self.bytes.len() < ENOUGH {
             self.say(&ToServer::Output(notice));
         }
     }
 
     /// For the next server.
     pub(crate) fn reset(&mut self, open: bool) {
-        *self = Self { open, bytes: vec![] };
+        *self = Self { open, ..Self::default() };
     }
 }

@@ -7,6 +7,7 @@ mod clean;
 mod ends;
 mod escape;
 mod files;
+mod handover;
 mod keeper;
 mod model;
 mod server;

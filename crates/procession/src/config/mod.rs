@@ -19,6 +19,7 @@ mod retention;
 mod schema;
 mod section;
 mod server;
+mod snapshot;
 mod syntax;
 mod task;
 
@@ -28,6 +29,7 @@ mod tests;
 pub use diagnostic::{Diagnostic, Severity};
 pub use find::find;
 pub use listen::Listen;
-pub use load::{Config, LoadOptions, load};
+pub use load::{Config, LoadOptions, load, restore};
 pub use reply_text::ReplyText;
 pub use server::Auth;
+pub use snapshot::Snapshot;
