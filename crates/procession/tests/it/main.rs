@@ -8,6 +8,7 @@ mod harness;
 
 mod admission;
 mod artifacts;
+mod bad_disk;
 mod body;
 mod cancel;
 mod cli;
@@ -30,6 +31,7 @@ mod outcome;
 mod output;
 mod payload;
 mod placeholder;
+mod reboot;
 mod refused_files;
 mod reply;
 mod result;

@@ -17,11 +17,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::harness::{
-    BOUND, Client, Connection, Request, Response, Server, Setup, at_once, sha256, wait_for,
+    BOUND, Client, Connection, Request, Response, Server, Setup, at_once, sha256, signal, wait_for,
 };
 use job::{Dice, Job, Kind, PROGRAM, RING};
 
@@ -200,15 +200,15 @@ fn blow(server: &Server, counts: &Counts, strength: &Strength) {
         let before = server.server_pid();
         match event {
             Event::Kill => {
-                send(before, Signal::KILL);
+                signal(before, Signal::KILL);
                 if dice.below(5) == 0 {
                     wait_for("another server starts", BOUND, || server.server_pid() != before);
-                    send(server.server_pid(), Signal::KILL);
+                    signal(server.server_pid(), Signal::KILL);
                 }
             }
-            Event::Hup => send(server.keeper_pid(), Signal::HUP),
+            Event::Hup => signal(server.keeper_pid(), Signal::HUP),
             Event::Usr2 => {
-                send(server.keeper_pid(), Signal::USR2);
+                signal(server.keeper_pid(), Signal::USR2);
                 wait_for("another server takes over", BOUND, || server.server_pid() != before);
             }
         }
@@ -222,11 +222,6 @@ fn blow(server: &Server, counts: &Counts, strength: &Strength) {
         *counts.happened.lock().expect("no panic").entry(format!("{event:?}")).or_default() += 1;
         counts.events_over.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-fn send(process: u32, signal: Signal) {
-    let process = Pid::from_raw(process.cast_signed()).expect("not 0");
-    kill_process(process, signal).expect("it runs");
 }
 
 /// What is wrong with a job; nothing, if all is as it must be.

@@ -135,6 +135,11 @@ impl Server {
         self.ended()
     }
 
+    /// Sets a variable for its next start.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.setup.set_env(name, value);
+    }
+
     /// Starts it again on the same data, on a new port.
     #[track_caller]
     pub fn start_again(&mut self) {
