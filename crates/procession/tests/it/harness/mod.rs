@@ -5,6 +5,7 @@
 mod address;
 mod cli;
 mod client;
+mod compiler;
 mod connection;
 mod crowd;
 mod digest;
@@ -22,6 +23,7 @@ mod wait;
 pub use address::Address;
 pub use cli::{Ran, procession};
 pub use client::Client;
+pub use compiler::compile;
 pub use connection::Connection;
 pub use crowd::at_once;
 pub use digest::sha256;
