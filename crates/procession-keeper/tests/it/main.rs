@@ -10,6 +10,7 @@ mod files;
 mod handover;
 mod keeper;
 mod model;
+mod old_kernel;
 mod server;
 mod slice;
 mod start;

@@ -23,6 +23,7 @@ mod explain;
 mod failpoints;
 mod full_report;
 mod hostile_folder;
+mod hostile_programs;
 mod idempotency;
 mod jobs;
 mod kill_storm;
