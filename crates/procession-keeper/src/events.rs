@@ -49,12 +49,19 @@ pub(crate) enum ServerPart {
     Socket,
 }
 
+/// A connection to the control socket; never means another one later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ConnectionId(pub(crate) u64);
+
 /// Whose descriptor it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Signals,
     Children,
     Timers,
+    /// Somebody connects to the control socket.
+    Askers,
+    Asker(ConnectionId),
     Server(ServerId, ServerPart),
     Attempt(AttemptId, Part),
 }
@@ -62,9 +69,12 @@ pub(crate) enum Source {
 const PARTS: [Part; 6] = [Part::Status, Part::Process, Part::Stdout, Part::Stderr, Part::Tree, Part::Monitor];
 const SERVER_PARTS: [ServerPart; 3] = [ServerPart::Status, ServerPart::Process, ServerPart::Socket];
 
-/// The kind in the low byte, 24 bits of index, 32 of generation; a server has no index.
+/// The kind in the low byte, 24 bits of index, 32 of generation; a server has no index, an
+/// asker only a number.
 impl Source {
     const FIRST_SERVER: u64 = 3;
+    const ASKERS: u64 = 14;
+    const ASKER: u64 = 15;
     const FIRST_ATTEMPT: u64 = 16;
 
     fn to_number(self) -> u64 {
@@ -72,6 +82,8 @@ impl Source {
             Source::Signals => 0,
             Source::Children => 1,
             Source::Timers => 2,
+            Source::Askers => Self::ASKERS,
+            Source::Asker(id) => Self::ASKER | id.0 << 8,
             Source::Server(id, part) => (Self::FIRST_SERVER + part as u64) | u64::from(id.0) << 32,
             Source::Attempt(id, part) => {
                 let kind = Self::FIRST_ATTEMPT + part as u64;
@@ -86,7 +98,9 @@ impl Source {
             0 => Some(Source::Signals),
             1 => Some(Source::Children),
             2 => Some(Source::Timers),
-            Self::FIRST_SERVER..Self::FIRST_ATTEMPT => {
+            Self::ASKERS => Some(Source::Askers),
+            Self::ASKER => Some(Source::Asker(ConnectionId(number >> 8))),
+            Self::FIRST_SERVER..Self::ASKERS => {
                 let part = *SERVER_PARTS.get((kind - Self::FIRST_SERVER) as usize)?;
                 Some(Source::Server(ServerId((number >> 32) as u32), part))
             }
@@ -149,7 +163,8 @@ mod tests {
         let id = AttemptId { index: 0xab_cdef, generation: u32::MAX };
         let attempts = PARTS.map(|part| Source::Attempt(id, part));
         let servers = SERVER_PARTS.map(|part| Source::Server(ServerId(u32::MAX), part));
-        let plain = [Source::Signals, Source::Children, Source::Timers];
+        let asker = Source::Asker(ConnectionId(1 << 40));
+        let plain = [Source::Signals, Source::Children, Source::Timers, Source::Askers, asker];
         for source in attempts.iter().chain(&servers).chain(&plain) {
             assert_eq!(Source::from_number(source.to_number()), Some(*source));
         }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 /// A standby that has not said PREPARED by then is given up.
-const PREPARED_WITHIN: Duration = Duration::from_secs(30);
+const PREPARED_WITHIN: Duration = Duration::from_secs(15);
 
 /// A server that has not released the store by then is ended.
 const RELEASED_WITHIN: Duration = Duration::from_secs(15);

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use procession_core::frame::journal::{Entry, read};
@@ -70,6 +71,19 @@ impl Journal {
         file.set_len(length)?;
         file.seek(SeekFrom::Start(length))?;
         Ok((Self { path, boot_id, file, length, pending: vec![] }, left))
+    }
+
+    /// The open file of the program before, at its end.
+    pub(crate) fn resume(folder: &Path, boot_id: [u8; 16], file: OwnedFd, length: u64) -> Self {
+        Self { path: folder.join("journal"), boot_id, file: file.into(), length, pending: vec![] }
+    }
+
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.length
     }
 
     pub(crate) fn record(&mut self, record: &ExitRecord) {

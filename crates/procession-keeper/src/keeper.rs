@@ -6,18 +6,22 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use procession_core::frame::{Shutdown, Started, ToKeeper, ToServer};
+use procession_core::frame::{Started, ToKeeper, ToServer};
 use procession_core::launch::Launch;
 use procession_core::outcome::CancelledBy;
 use procession_core::record::ExitRecord;
 use rustix::event::epoll::EventFlags;
 use rustix::process::Signal;
 
+use crate::admin::Admin;
 use crate::attempts::Attempts;
+use crate::daemon::Daemon;
 use crate::ending::{Asked, Ending, Step};
 use crate::events::{AttemptId, ServerId, ServerPart, Source};
 use crate::handover::{Input, Wish};
-use crate::reload::Reloaded;
+use crate::notify::Notify;
+use crate::operator::Requests;
+use crate::renew::Renewal;
 use crate::server::Life;
 use crate::servers::{Role, Servers};
 use crate::supervise::{Attempt, not_started, start};
@@ -45,16 +49,25 @@ pub(crate) struct Keeper {
     pub(crate) attempts: Attempts,
     pub(crate) signals: OwnedFd,
     pub(crate) children: OwnedFd,
-    ending: Ending,
-    pub(crate) last_reload: Option<Reloaded>,
+    pub(crate) ending: Ending,
+    pub(crate) admin: Admin,
+    pub(crate) requests: Requests,
+    pub(crate) notify: Notify,
+    pub(crate) daemon: Option<Daemon>,
     /// Asked for while another was under way.
     pub(crate) reload_again: Option<Wish>,
+    pub(crate) renewal: Option<Renewal>,
     /// Set where there is nothing more to do.
     done: Option<Result<u8, KeeperError>>,
 }
 
 impl Keeper {
-    pub(crate) fn new(world: World, servers: Servers) -> Result<Self, KeeperError> {
+    pub(crate) fn new(
+        world: World,
+        servers: Servers,
+        admin: Admin,
+        daemon: Option<Daemon>,
+    ) -> Result<Self, KeeperError> {
         let asked = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
         let signals = signals::descriptor(&asked).map_err(KeeperError::start("signals"))?;
         let children = signals::descriptor(&[libc::SIGCHLD]).map_err(KeeperError::start("signals"))?;
@@ -63,31 +76,40 @@ impl Keeper {
         events.add(world.timers.descriptor(), Source::Timers).map_err(KeeperError::start("events"))?;
         let once = EventFlags::IN | EventFlags::ONESHOT;
         events.add_for(children.as_fd(), Source::Children, once).map_err(KeeperError::start("events"))?;
-        let attempts = Attempts::default();
-        let ending = Ending::new();
         Ok(Self {
             world,
             servers,
-            attempts,
+            attempts: Attempts::default(),
             signals,
             children,
-            ending,
-            last_reload: None,
+            ending: Ending::new(),
+            admin,
+            requests: Requests::default(),
+            notify: Notify::from_environment(),
+            daemon,
             reload_again: None,
+            renewal: None,
             done: None,
         })
     }
 
-    /// Runs until there is nothing more to keep.
+    /// Starts a server and keeps.
     pub(crate) fn run(mut self) -> Result<u8, KeeperError> {
         self.start_server();
+        self.keep()
+    }
+
+    /// Runs until there is nothing more to keep.
+    pub(crate) fn keep(mut self) -> Result<u8, KeeperError> {
+        self.tend_watchdog();
         loop {
             self.speak();
             self.look_for_the_end();
             if let Some(done) = self.done.take() {
-                self.close();
+                self.close(&done);
                 return done;
             }
+            self.renew_if_due();
             self.world.timers.set().map_err(KeeperError::start("timers"))?;
             let events = self.world.events.wait().map_err(KeeperError::start("events"))?;
             self.world.now = clock::now();
@@ -116,6 +138,8 @@ impl Keeper {
                 self.world.timers.arm(Alarm::ReapOrphans, pause);
             }
             Source::Timers => self.world.timers.woke(),
+            Source::Askers => self.admin.let_in(&mut self.world),
+            Source::Asker(id) => self.on_question(id),
             Source::Server(id, ServerPart::Status) => self.on_server_status(id),
             Source::Server(id, ServerPart::Process) => self.on_server_death(id),
             Source::Server(id, ServerPart::Socket) => self.on_server_words(id),
@@ -136,14 +160,16 @@ impl Keeper {
             Alarm::TendCgroups => self.tend_cgroups(),
             Alarm::ReapOrphans => self.reap_orphans(),
             Alarm::EndStrays => self.end_strays(),
+            Alarm::TendAskers => self.admin.tend(&mut self.world),
+            Alarm::Watchdog => self.tend_watchdog(),
             // To be looked at before the next wait.
-            Alarm::LookForTheEnd => {}
+            Alarm::LookForTheEnd | Alarm::Renew => {}
             Alarm::GiveUp => self.done = Some(Ok(self.ending.status())),
         }
     }
 
     /// Gives an attempt its event, and takes leave of it if that was its last.
-    fn with(&mut self, id: AttemptId, event: impl FnOnce(&mut Attempt, &mut World)) {
+    pub(crate) fn with(&mut self, id: AttemptId, event: impl FnOnce(&mut Attempt, &mut World)) {
         let Some(attempt) = self.attempts.get_mut(id) else { return };
         event(attempt, &mut self.world);
         if attempt.is_over()
@@ -199,6 +225,9 @@ impl Keeper {
         fault::point("keeper.at_server_start");
         if let Err(failure) = self.servers.start(&mut self.world) {
             self.server_never_ran(failure.phase.name(), failure.errno);
+            if self.attach_failed("could not be started") {
+                return;
+            }
             let pause = self.servers.next_pause(Life::NeverReady);
             self.world.timers.arm(Alarm::StartServer, self.world.now.after(pause));
         }
@@ -211,7 +240,7 @@ impl Keeper {
         }
     }
 
-    fn on_server_words(&mut self, id: ServerId) {
+    pub(crate) fn on_server_words(&mut self, id: ServerId) {
         for message in self.servers.read(id, &mut self.world) {
             // It may be another's turn since the message before.
             match self.servers.role(id) {
@@ -231,7 +260,13 @@ impl Keeper {
         if let Some(failure) = death.failure {
             self.server_never_ran(failure.phase.name(), failure.errno);
         }
-        if self.done.is_some() || !self.ending.wants_a_server() {
+        if self.done.is_some() {
+            return;
+        }
+        if !self.ending.wants_a_server() {
+            return self.no_server_follows();
+        }
+        if self.attach_failed(&how) {
             return;
         }
         if !self.servers.ever_ready {
@@ -244,14 +279,16 @@ impl Keeper {
         self.world.timers.arm(Alarm::StartServer, self.world.now.after(pause));
     }
 
-    fn on_message(&mut self, message: ToKeeper) {
+    pub(crate) fn on_message(&mut self, message: ToKeeper) {
+        let Some(message) = self.hold_back(message) else { return };
         match message {
             ToKeeper::Ready { .. } => {
                 self.servers.became_ready();
                 self.hand_over(Input::Ready);
                 // A server that was started while the operator waits for the end: it knows
                 // how to end what runs.
-                self.say_shutdown(self.ending.asked());
+                self.say_shutdown();
+                self.serves();
             }
             ToKeeper::Spawn(launch) => self.spawn(&launch),
             ToKeeper::Stop { key, by, now } => {
@@ -266,7 +303,9 @@ impl Keeper {
             ToKeeper::List => self.list(),
             ToKeeper::Goodbye { status } => self.ending.goodbye(status),
             ToKeeper::Retired => self.hand_over(Input::Released),
-            ToKeeper::Prepared | ToKeeper::Refused { .. } | ToKeeper::Pong | ToKeeper::Renew => {}
+            ToKeeper::Renew => self.wish_renewal(),
+            ToKeeper::Pong => self.notify.pong(),
+            ToKeeper::Prepared | ToKeeper::Refused { .. } => {}
         }
     }
 
@@ -312,20 +351,14 @@ impl Keeper {
         match signal {
             libc::SIGHUP => return self.reload_by_signal(false),
             libc::SIGUSR2 => return self.reload_by_signal(true),
-            libc::SIGUSR1 => return self.servers.say(&ToServer::ReopenLog),
+            libc::SIGUSR1 => return self.reopen_logs(),
             _ => self.hand_over(Input::Ending),
         }
+        self.notify.stopping();
         match self.ending.ask(signal as u8) {
             Some(Asked::Forced) => self.force(),
-            Some(asked) => self.say_shutdown(asked),
+            Some(_) => self.say_shutdown(),
             None => {}
-        }
-    }
-
-    fn say_shutdown(&mut self, asked: Asked) {
-        if matches!(asked, Asked::Drain | Asked::Now) {
-            let now = asked == Asked::Now;
-            self.servers.say_to_all(&ToServer::Shutdown(Shutdown { now, ..Shutdown::default() }));
         }
     }
 
@@ -372,7 +405,8 @@ impl Keeper {
         !self.attempts.is_empty() || self.servers.some_are_retired()
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, done: &Result<u8, KeeperError>) {
+        self.say_farewell(done.as_ref().map_or(1, |status| *status));
         self.servers.kill_all();
         self.world.journal.flush(&self.world.left);
         if let Trees::Cgroups(cgroups) = &mut self.world.trees {

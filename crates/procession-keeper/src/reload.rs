@@ -9,23 +9,15 @@ use crate::events::ServerId;
 use crate::handover::{Action, Input, Wish};
 use crate::keeper::Keeper;
 use crate::servers::Role;
-use crate::sys::clock::wall_us;
 use crate::world::Alarm;
 use rustix::process::Signal;
-
-/// How the last reload went.
-#[derive(Clone, Debug)]
-pub(crate) struct Reloaded {
-    /// Wall clock, Unix microseconds.
-    pub(crate) at_us: i64,
-    pub(crate) result: Result<(), String>,
-}
 
 impl Keeper {
     /// Lets another server take over, started from the files as they are now. An error: that
     /// was not even begun. How it went is told by [`Keeper::reloaded`].
     pub(crate) fn reload(&mut self, wish: Wish) -> Result<(), String> {
         let actions = self.servers.replace(wish, &mut self.world)?;
+        self.notify.reloading();
         self.perform(actions);
         Ok(())
     }
@@ -68,11 +60,11 @@ impl Keeper {
     }
 
     /// How a reload went.
-    fn reloaded(&mut self, result: Result<(), String>) {
+    pub(crate) fn reloaded(&mut self, result: Result<(), String>) {
         if let Err(why) = &result {
             crate::complain(format_args!("the reload failed: {why}"));
         }
-        self.last_reload = Some(Reloaded { at_us: wall_us(), result });
+        self.tell_of_reload(result);
         if let Some(Wish { binary, .. }) = self.reload_again.take() {
             self.reload_by_signal(binary);
         }

@@ -4,6 +4,8 @@
 //! Never waited for: what cannot be sent now is sent when the socket takes it. What its
 //! messages mean is `keeper`'s business, which of several servers serves that of `servers`.
 
+mod image;
+
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -22,6 +24,7 @@ use rustix::process::Signal;
 
 use crate::control::{CONTROL_FD, send};
 use crate::events::{ServerId, ServerPart, Source};
+use crate::notify::VARIABLES;
 use crate::spawn::{Command, Failure, Newborn, Outcome, Process, clone, outcome, prepare};
 use crate::sys::process::{reap, signal};
 use crate::world::{Alarm, World};
@@ -132,7 +135,7 @@ impl Server {
         Ok(server)
     }
 
-    fn watch(&self, world: &World) -> Result<(), Errno> {
+    pub(crate) fn watch(&self, world: &World) -> Result<(), Errno> {
         let source = |part| Source::Server(self.id, part);
         world.events.add(self.process.pidfd.as_fd(), source(ServerPart::Process))?;
         if let Some(newborn) = &self.newborn {
@@ -142,6 +145,10 @@ impl Server {
             world.events.add(socket.as_fd(), source(ServerPart::Socket))?;
         }
         Ok(())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid.as_raw_nonzero().get().cast_unsigned()
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -196,7 +203,8 @@ impl Server {
         match rustix::io::read(socket, &mut buffer) {
             Ok(0) => return Err(()),
             Ok(length) => self.decoder.feed(&buffer[..length]),
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(vec![]),
+            // A program before this one may have read more than it acted on.
+            Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => return Err(()),
         }
         let mut messages = vec![];
@@ -213,12 +221,12 @@ impl Server {
         }
     }
 
-    /// Sends what the socket takes. The `listeners` go with the first byte.
-    pub(crate) fn flush(&mut self, listeners: &[BorrowedFd<'_>], world: &World) {
+    /// Sends what the socket takes. What it is `given` goes with the first byte.
+    pub(crate) fn flush(&mut self, given: &[BorrowedFd<'_>], world: &World) {
         let Some(socket) = &self.socket else { return };
         let mut sent = 0;
         while sent < self.unsent.len() {
-            let fds = if self.greeted { &[] } else { listeners };
+            let fds = if self.greeted { &[] } else { given };
             match send(socket, &self.unsent[sent..], fds) {
                 Ok(length) => {
                     sent += length;
@@ -281,7 +289,8 @@ fn spawn(
     world: &mut World,
 ) -> Result<(Process, Newborn), Failure> {
     let join = |name: &[u8], value: &[u8]| [name, b"=", value].concat();
-    let added = |name: &OsString| name == CONTROL_FD || server.env.iter().any(|(own, _)| own == name);
+    let ours = |name: &OsString| name == CONTROL_FD || VARIABLES.iter().any(|variable| name == variable);
+    let added = |name: &OsString| ours(name) || server.env.iter().any(|(own, _)| own == name);
     let mut env: Vec<Vec<u8>> = std::env::vars_os()
         .filter(|(name, _)| !added(name))
         .map(|(name, value)| join(name.as_bytes(), value.as_bytes()))

@@ -4,6 +4,8 @@
 //! Starts them, ends them, carries frames; does what `handover` says. What a server's death
 //! or words mean for the keeper as a whole is `keeper`'s business.
 
+mod image;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -41,6 +43,8 @@ pub(crate) enum Role {
 pub(crate) struct Servers {
     command: ServerCommand,
     listeners: Vec<(OwnedFd, String)>,
+    /// Never closed: they are to last as long as this process.
+    held: Vec<&'static OwnedFd>,
     generation: u64,
     /// Before the next start, after one that never became ready.
     pause: Duration,
@@ -54,10 +58,11 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    pub(crate) fn new(command: ServerCommand, listeners: Vec<(OwnedFd, String)>) -> Self {
+    pub(crate) fn new(command: ServerCommand, listeners: Vec<(OwnedFd, String)>, held: Vec<OwnedFd>) -> Self {
         Self {
             command,
             listeners,
+            held: held.into_iter().map(|fd| &*Box::leak(Box::new(fd))).collect(),
             generation: 0,
             pause: FIRST_PAUSE,
             ever_ready: false,
@@ -67,6 +72,30 @@ impl Servers {
             retired: vec![],
             handover: Handover::default(),
         }
+    }
+
+    /// What the next server is started from and with.
+    pub(crate) fn equip(&mut self, command: ServerCommand, listeners: Vec<(OwnedFd, String)>) {
+        (self.command, self.listeners, self.distrusted) = (command, listeners, false);
+    }
+
+    /// Whoever connects from now on is refused.
+    pub(crate) fn close_listeners(&mut self) {
+        self.listeners.clear();
+    }
+
+    /// How many servers there have been.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The process of the server that serves.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.current.as_ref().map(Server::pid)
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.presence() == Presence::Ready
     }
 
     pub(crate) fn presence(&self) -> Presence {
@@ -119,7 +148,7 @@ impl Servers {
             keeper_pid: rustix::process::getpid().as_raw_nonzero().get().cast_unsigned(),
             containment: world.containment(),
             listeners: self.listeners.iter().map(|(_, name)| name.clone().into()).collect(),
-            held: 0,
+            held: u32::try_from(self.held.len()).unwrap_or(u32::MAX),
             standby: standby.is_some(),
             renew: standby.is_some_and(|wish| wish.binary),
             force: standby.is_some_and(|wish| wish.force),
@@ -248,12 +277,13 @@ impl Servers {
 
     /// Sends what can be sent.
     pub(crate) fn flush(&mut self, world: &mut World) {
-        let listeners: Vec<BorrowedFd<'_>> = self.listeners.iter().map(|(fd, _)| fd.as_fd()).collect();
+        let listeners = self.listeners.iter().map(|(fd, _)| fd.as_fd());
+        let given: Vec<BorrowedFd<'_>> = listeners.chain(self.held.iter().map(|fd| fd.as_fd())).collect();
         if let Some(server) = &mut self.current {
             server.say_all(&mut world.outbox.bytes);
         }
         for server in self.current.iter_mut().chain(&mut self.standby).chain(&mut self.retired) {
-            server.flush(&listeners, world);
+            server.flush(&given, world);
         }
         world.outbox.backlog = self.current.as_ref().map_or(0, Server::backlog);
     }

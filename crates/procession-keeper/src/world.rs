@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::sys::stack::Stacks;
 use crate::timers::Timers;
 use crate::tree::cgroup::Cgroups;
 use crate::unacknowledged::Unacknowledged;
+use crate::{ContainmentChoice, Setup};
 
 /// Between two passes over what fell to us and is to end.
 pub(crate) const STRAYS_EVERY: Duration = Duration::from_millis(10);
@@ -52,6 +54,12 @@ pub(crate) enum Alarm {
     ReapOrphans,
     /// What a dead monitor left behind is ended, and what left its cgroup.
     EndStrays,
+    /// A renewal waits no longer than this.
+    Renew,
+    /// Askers who say nothing are sent away, and others let in again.
+    TendAskers,
+    /// The service manager is told that the server is well, if it is.
+    Watchdog,
     /// The keeper was asked to end and waits for a server no longer than this.
     LookForTheEnd,
     /// Nor does it wait for ever for what it has killed.
@@ -65,8 +73,24 @@ pub(crate) enum Trees {
     Monitors,
 }
 
+/// What makes this keeper the one of its data directory.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) label: String,
+    pub(crate) containment: ContainmentChoice,
+}
+
+impl Origin {
+    pub(crate) fn of(setup: &Setup) -> Self {
+        let Setup { state_dir, label, containment, .. } = setup;
+        Self { state_dir: state_dir.clone(), label: label.clone(), containment: *containment }
+    }
+}
+
 /// See the module.
 pub(crate) struct World {
+    pub(crate) origin: Origin,
     /// The kernel's name for this boot.
     pub(crate) boot_id: [u8; 16],
     pub(crate) events: Events,

@@ -3,6 +3,7 @@
 //! Nothing waits for time to pass: `wait_for` polls a condition under a bound.
 #![expect(clippy::disallowed_methods, reason = "the harness starts keepers, and polls")]
 
+mod admin;
 mod clean;
 mod ends;
 mod escape;
@@ -10,6 +11,7 @@ mod files;
 mod handover;
 mod keeper;
 mod model;
+mod notify;
 mod old_kernel;
 mod server;
 mod slice;

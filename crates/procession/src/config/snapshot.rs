@@ -24,11 +24,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Keeps it in a file, readable by its owner only; one that was there is replaced whole.
+    /// Keeps it in a file, readable by its owner only; another one that was there is replaced
+    /// whole.
     ///
     /// # Errors
     /// The file cannot be written, or a path is no text.
-    pub fn write(&self, file: &Path) -> io::Result<()> {
+    pub fn keep(&self, file: &Path) -> io::Result<()> {
+        if Self::read(file).is_ok_and(|kept| kept == *self) {
+            return Ok(());
+        }
         write_atomically(file, &serde_json::to_string(self)?, 0o600)
     }
 
@@ -54,7 +58,7 @@ mod tests {
         fs::write(path("procession.toml"), "[task.a]\ncommand = [\"true\"]\nschema = \"s.json\"\n")
             .expect("written");
         let config = load(&path("procession.toml"), &LoadOptions::default()).expect("good");
-        config.snapshot.write(&path("in-force")).expect("written");
+        config.snapshot.keep(&path("in-force")).expect("written");
         fs::write(path("procession.toml"), "[task.a\ncomm").expect("written");
         fs::remove_file(path("s.json")).expect("there");
         assert!(load(&path("procession.toml"), &LoadOptions::default()).is_err());

@@ -51,7 +51,7 @@ enum Event {
 }
 
 /// Those that happen unless `STORM_EVENTS` says otherwise.
-const EVENTS: &str = "kill,hup";
+const EVENTS: &str = "kill,hup,usr2";
 
 fn from_env<T: FromStr>(name: &str, default: T) -> T {
     let Ok(text) = std::env::var(name) else { return default };
