@@ -8,7 +8,7 @@
 //! made there, so that each fault happens once however often they are started again.
 
 /// Every place, as `room.moment`. Those of the keeper come last.
-pub const POINTS: [&str; 21] = [
+pub const POINTS: [&str; 30] = [
     "submit.before_commit",
     "submit.after_commit",
     "claim.before_commit",
@@ -25,11 +25,20 @@ pub const POINTS: [&str; 21] = [
     "ack.after_send",
     "recover.between_rows",
     "ready.before_send",
+    "standby.before_prepared",
+    "standby.after_prepared",
+    "standby.at_proceed",
+    "retire.before_release",
+    "retire.after_release",
     "supervise.after_clone",
     "journal.before_write",
     "journal.after_write",
     "keeper.at_ack",
     "keeper.at_server_start",
+    "handover.before_retire",
+    "handover.before_promote",
+    "renew.before_exec",
+    "renew.after_exec",
 ];
 
 pub use armed::{boot_id, check, point};

@@ -4,8 +4,10 @@
 //! no process is left.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use procession_keeper::fault::POINTS;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{BOUND, Request, Service, Setup, at_once, sha256, wait_for};
@@ -76,12 +78,17 @@ fn jobs() -> Vec<Expected> {
 
 /// Those that end the keeper: what ran then is lost, and said to be.
 fn is_keepers(point: &str) -> bool {
-    ["supervise.", "journal.", "keeper."].iter().any(|room| point.starts_with(room))
+    ["supervise.", "journal.", "keeper.", "handover.", "renew."].iter().any(|room| point.starts_with(room))
 }
 
 /// Reached by a server that follows another only.
 fn needs_a_death_before(point: &str) -> bool {
     ["recover.", "ready.", "keeper.at_server_start"].iter().any(|room| point.starts_with(room))
+}
+
+/// Reached only when one server, or one program, follows another on demand.
+fn is_of_a_reload(point: &str) -> bool {
+    ["standby.", "retire.", "handover.", "renew."].iter().any(|room| point.starts_with(room))
 }
 
 /// Every point of the table that `which` picks, with the comings that are worth a run.
@@ -106,6 +113,18 @@ fn survives(point: &str, act: &str, nth: u32) {
     let mut service = Service::start(setup);
     let jobs = jobs();
     let ids: Vec<String> = jobs.iter().enumerate().map(|(n, job)| submit(&mut service, n, job)).collect();
+    if is_of_a_reload(point) {
+        // An upgrade is a reload, and more.
+        let mut asked: Option<Instant> = None;
+        wait_for("the point is reached", BOUND, || {
+            if asked.is_none_or(|asked| asked.elapsed() > Duration::from_millis(300)) {
+                service.send(&Request::get("/readyz"));
+                service.signal(Signal::USR2);
+                asked = Some(Instant::now());
+            }
+            comings.join(format!("{point}.{nth}")).exists()
+        });
+    }
     for (id, _) in ids.iter().zip(&jobs).filter(|(_, job)| job.task == "gate") {
         let answer = service.send(&Request::post(format!("/v1/jobs/{id}/cancel")));
         assert!(matches!(answer.status, 200 | 202), "{context}: {answer:?}");
@@ -194,14 +213,21 @@ fn are_there() -> bool {
 #[test]
 fn f01_a_server_killed_at_every_point_loses_nothing_and_runs_nothing_twice_heavy() {
     if are_there() {
-        all_survive(&cases(|point| !is_keepers(point)), "abort");
+        all_survive(&cases(|point| !is_keepers(point) && !is_of_a_reload(point)), "abort");
     }
 }
 
 #[test]
 fn f02_a_keeper_killed_at_every_point_invents_nothing_and_runs_nothing_twice_heavy() {
     if are_there() {
-        all_survive(&cases(is_keepers), "abort");
+        all_survive(&cases(|point| is_keepers(point) && !is_of_a_reload(point)), "abort");
+    }
+}
+
+#[test]
+fn f05_f06_killed_at_every_point_of_an_upgrade_nothing_is_lost_and_nothing_runs_twice_heavy() {
+    if are_there() {
+        all_survive(&cases(is_of_a_reload), "abort");
     }
 }
 
@@ -244,7 +270,7 @@ fn f34_a_cancel_at_every_moment_of_a_job_leaves_one_end_heavy() {
     if !are_there() {
         return;
     }
-    let points = POINTS.into_iter().filter(|point| !needs_a_death_before(point));
+    let points = POINTS.into_iter().filter(|point| !needs_a_death_before(point) && !is_of_a_reload(point));
     let cases: Vec<_> = points.flat_map(|point| [(point, "gate"), (point, "quick")]).collect();
     at_once(3, |lane| {
         for (point, task) in cases.iter().skip(lane).step_by(3) {

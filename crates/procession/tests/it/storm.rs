@@ -50,18 +50,15 @@ enum Event {
     Usr2,
 }
 
-/// Those that happen unless `STORM_EVENTS` says otherwise.
-const EVENTS: &str = "kill,hup,usr2";
-
 fn from_env<T: FromStr>(name: &str, default: T) -> T {
     let Ok(text) = std::env::var(name) else { return default };
     text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}"))
 }
 
 impl Strength {
-    fn from_env(jobs: usize, kills: usize) -> Self {
+    fn from_env(jobs: usize, kills: usize, kinds: &str) -> Self {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        let kinds = std::env::var("STORM_EVENTS").unwrap_or_else(|_| EVENTS.into());
+        let kinds = std::env::var("STORM_EVENTS").unwrap_or_else(|_| kinds.into());
         let kind = |name: &str| match name {
             "kill" => Event::Kill,
             "hup" => Event::Hup,
@@ -98,6 +95,8 @@ fn schedule(kills: usize, kinds: &[Event], seed: u64) -> Vec<(Duration, Event)> 
 struct Counts {
     events_over: AtomicUsize,
     refused: AtomicUsize,
+    /// Connections that ended without their answer.
+    broken: AtomicUsize,
     /// Answers that a client is not to get, such as 500.
     failed: Mutex<Vec<String>>,
     answered_after: Mutex<Vec<Duration>>,
@@ -127,6 +126,7 @@ impl Sailor<'_> {
                 Err(error) => {
                     // A connection that the dead server held is reset; none is refused.
                     self.kept = None;
+                    self.counts.broken.fetch_add(1, Ordering::Relaxed);
                     self.counts.refused.fetch_add(
                         usize::from(error.kind() == ErrorKind::ConnectionRefused),
                         Ordering::Relaxed,
@@ -348,7 +348,8 @@ fn storm(strength: &Strength) {
     let worst = answers.iter().max().copied().unwrap_or_default();
     let failed = counts.failed.into_inner().expect("no panic");
     let of = |what: &str| faults.iter().filter(|fault| fault.starts_with(what)).count();
-    let rows: [(&str, &dyn Display); 12] = [
+    let broken = counts.broken.into_inner();
+    let rows: [(&str, &dyn Display); 13] = [
         ("jobs accepted", &accepted.len()),
         ("events", &format!("{:?}", counts.happened.into_inner().expect("no panic"))),
         ("took", &format!("{:.1} s", blew.as_secs_f64())),
@@ -356,6 +357,7 @@ fn storm(strength: &Strength) {
         ("wrong codes", &of("code")),
         ("wrong bytes", &of("bytes")),
         ("connections refused", &counts.refused.load(Ordering::Relaxed)),
+        ("answers that never came", &broken),
         ("answers of 5xx", &failed.len()),
         ("ran twice, or never", &ran.len()),
         ("left behind", &left.len()),
@@ -367,10 +369,20 @@ fn storm(strength: &Strength) {
     }
     assert_eq!((faults, failed, ran, left), Default::default(), "seed {}", strength.seed);
     assert_eq!((missing, counts.refused.into_inner()), (0, 0), "seed {}", strength.seed);
+    // What a dead server was asked for is asked again; a living one answers everything.
+    assert!(kills > 0 || broken == 0, "{broken}, seed {}", strength.seed);
     assert!(worst < ANSWERS_WITHIN, "{worst:?}, seed {}", strength.seed);
 }
 
 #[test]
 fn f01_in_a_storm_of_kills_no_job_no_code_and_no_byte_is_lost_heavy() {
-    storm(&Strength::from_env(400, 12));
+    storm(&Strength::from_env(400, 12, "kill,hup,usr2"));
+}
+
+#[test]
+fn f05_in_a_storm_of_reloads_and_upgrades_no_request_fails_heavy() {
+    let strength = Strength::from_env(200, 8, "hup,usr2");
+    let only_asked_for = |event: &&(Duration, Event)| event.1 != Event::Kill;
+    let events = strength.events.iter().filter(only_asked_for).copied().collect();
+    storm(&Strength { events, ..strength });
 }

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Signal, kill_process};
+
 use super::address::Address;
 use super::client::Client;
-use super::process::{end, is_alive, kill, processes_with};
+use super::process::{end, is_alive, kill, pid, processes_with};
 use super::request::Request;
 use super::response::Response;
 use super::setup::Setup;
@@ -69,6 +71,12 @@ impl Service {
             self.child = spawn(&self.setup);
             self.starts += 1;
         }
+    }
+
+    /// Sends a signal to the keeper; it must have answered before.
+    pub fn signal(&self, signal: Signal) {
+        // One that has just died is not reaped yet, and takes it as well.
+        let _ = kill_process(pid(self.child.id()), signal);
     }
 
     /// Living processes of its jobs.
