@@ -142,5 +142,6 @@ impl Journal {
     }
 }
 
+pub(crate) mod inspect;
 #[cfg(test)]
 mod tests;

@@ -94,6 +94,10 @@ impl Scheduler {
 
     async fn store_end(&self, finished: Finished) -> Recorded {
         let lease = finished.lease;
+        // Only what says nothing of the program's own words.
+        let outcome = &finished.outcome;
+        let (state, code, signal) = (outcome.state().name(), outcome.exit_code(), outcome.signal());
+        tracing::debug!(job = %lease.job, attempt = lease.attempt.0, state, code, signal, "an attempt is over");
         let finish = || async {
             fault::check("finish.before_commit").map_err(|e| StoreError::Database(e.to_string()))?;
             self.store.finish(finished.clone()).await

@@ -113,6 +113,24 @@ fn a_task_with_unfinished_jobs_is_not_removed() {
 }
 
 #[test]
+fn with_force_it_is_removed_and_its_jobs_are_cancelled_as_that() {
+    let server = Server::start(TASKS);
+    let running = server.running("gate", Value::Null);
+    let waiting = server.post("/v1/tasks/gate/jobs?delay=1h").expect(202).job_id();
+    server.configure("[task.says]\ncommand = ['echo', 'alone']\n");
+    let refused = server.cli(&["reload"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("2 unfinished jobs"), "{refused:?}");
+    server.cli(&["reload", "--force"]).ok();
+    let by = json!({"kind": "cancelled", "by": "task_removed"});
+    assert_eq!(server.over(&waiting)["outcome"], by);
+    let ended = server.over(&running)["outcome"].clone();
+    assert_eq!((&ended["kind"], &ended["by"], &ended["signal"]), (&by["kind"], &by["by"], &json!(15)));
+    assert_eq!(server.processes_of(&running), Vec::<u32>::new());
+    assert_eq!(server.printed("says", Value::Null), "alone\n");
+}
+
+#[test]
 fn f05_who_waits_and_who_follows_does_not_notice() {
     let server = Server::start(TASKS);
     let id = server.running("gate", Value::Null);

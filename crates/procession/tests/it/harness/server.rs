@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
@@ -68,6 +68,11 @@ impl Server {
     /// The config file.
     pub fn config(&self) -> PathBuf {
         self.setup.config()
+    }
+
+    /// The program it runs, to be started by hand.
+    pub fn program(&self) -> Command {
+        self.setup.bare_command()
     }
 
     /// What it said on stderr since it was started last.

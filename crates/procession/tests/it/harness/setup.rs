@@ -127,6 +127,13 @@ impl Setup {
 
     /// The command that starts it.
     pub fn command(&self) -> Command {
+        let mut serve = self.bare_command();
+        serve.arg("serve").arg("--config").arg(self.config()).args(&self.args);
+        serve
+    }
+
+    /// The program in its environment, without arguments.
+    pub fn bare_command(&self) -> Command {
         let program = &self.program;
         let mut serve = match self.launcher.split_first() {
             None => command(program),
@@ -139,7 +146,6 @@ impl Setup {
         // The system's own programs first: a wrapper in somebody's PATH is slow.
         let path = std::env::var("PATH").unwrap_or_default();
         serve.env("PATH", format!("/usr/local/bin:/usr/bin:/bin:{path}"));
-        serve.arg("serve").arg("--config").arg(self.config()).args(&self.args);
         serve.envs(self.env.iter().map(|(name, value)| (name, value))).current_dir("/");
         serve
     }
