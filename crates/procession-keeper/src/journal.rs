@@ -139,5 +139,6 @@ impl Journal {
     }
 }
 
+pub(crate) mod inspect;
 #[cfg(test)]
 mod tests;

@@ -122,6 +122,7 @@ pub use control::{CONTROL_FD, NoControlSocket, take_control_socket};
 pub use daemon::{Child, Daemon, Detached, Start, detach, open_log, passed_sockets, replace_output};
 pub use follow::{Followed, follow};
 pub use identity::{Handle, Identity};
+pub use journal::inspect::{JournalState, inspect_journal};
 pub use resume::Resumed;
 pub use server::ServerCommand;
 use startup::dev_null;

@@ -202,6 +202,7 @@ impl Door {
         match submitted {
             Submitted::New => {
                 self.meters.submitted(&taken.task);
+                tracing::debug!(job = %taken.id, task = %taken.task, "a job was accepted");
                 (self.taken)(taken.id);
                 Ok(Accepted::New(Box::new(taken)))
             }

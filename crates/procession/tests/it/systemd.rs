@@ -8,8 +8,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use crate::harness::{BOUND, Request, Server, Setup, wait_for_some};
 use serde_json::Value;
 
-const TASKS: &str =
-    "[task.t]\ncommand = ['sh', '-c', 'env; ls /proc/self/fd | wc -l']\nenv = { inherit = [] }\n";
+const TASKS: &str = "[task.t]\ncommand = ['sh', '-c', 'env; ls /proc/self/fd | wc -l']\n";
 
 /// Starts the server as a service manager does: with these sockets from descriptor 3 on. A
 /// shell moves them there; `exec` keeps its pid, which is the one it names.
@@ -67,7 +66,8 @@ fn sockets_that_were_passed_are_served_and_stay_open_over_a_restart() {
 fn a_passed_socket_that_nobody_asked_for_is_an_error_that_names_it() {
     let other = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = other.local_addr().expect("bound").to_string();
-    let refused = passing(Setup::new(TASKS), &[high(other)]).refused();
+    let config = format!("[server]\nlisten = ['unix:s.sock']\ndata_dir = 'data'\n{TASKS}");
+    let refused = passing(Setup::new(&config), &[high(other)]).refused();
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains(&address) && said.contains("listen"), "{said}");
