@@ -14,6 +14,9 @@ use crate::harness::{Address, BOUND, Client, Connection, Events, Request, Server
 
 const RELOADS: usize = 20;
 
+/// Of the program, each of them a copy.
+const UPGRADES: usize = 8;
+
 /// What clients get done between two of them, at least.
 const EACH: usize = 25;
 
@@ -143,20 +146,21 @@ fn uploads(client: &Client) -> impl FnMut(usize) -> Known {
     }
 }
 
-#[test]
-fn f05_20_reloads_in_a_row_under_load_fail_no_request_and_lose_no_job_heavy() {
-    let server = Setup::new(CONFIG).start();
-    let unix = Client { address: Address::Unix(server.path().join("socket")), ..(*server).clone() };
+/// Clients of every kind at work while `replace` lets another server take over, again and
+/// again; then every job is accounted for.
+#[track_caller]
+fn storm(server: &Server, times: usize, replace: impl Fn(usize)) {
+    let unix = Client { address: Address::Unix(server.path().join("socket")), ..(**server).clone() };
     let (over, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
     let known: Known = std::thread::scope(|scope| {
         let kinds: Vec<Box<dyn FnMut(usize) -> Known + Send>> = vec![
-            Box::new(submits(&server, 0)),
+            Box::new(submits(server, 0)),
             Box::new(submits(&unix, 100)),
-            Box::new(waits(&server)),
+            Box::new(waits(server)),
             Box::new(waits(&unix)),
-            Box::new(follows(&server)),
-            Box::new(watches(&server)),
-            Box::new(uploads(&server)),
+            Box::new(follows(server)),
+            Box::new(watches(server)),
+            Box::new(uploads(server)),
         ];
         let work = |mut act: Box<dyn FnMut(usize) -> Known + Send>| {
             let (over, rounds) = (&over, &rounds);
@@ -171,21 +175,47 @@ fn f05_20_reloads_in_a_row_under_load_fail_no_request_and_lose_no_job_heavy() {
         };
         let clients: Vec<_> = kinds.into_iter().map(work).collect();
         let ends = End(&over);
-        for n in 0..RELOADS {
-            server.configure(&format!("{CONFIG}# {n}\n"));
-            server.reload();
+        for n in 0..times {
+            replace(n);
             let before = rounds.load(Ordering::SeqCst);
             wait_for("clients go on", BOUND, || {
-                rounds.load(Ordering::SeqCst) > before + EACH
-                    || clients.iter().any(|client| client.is_finished())
+                let failed = clients.iter().any(|client| client.is_finished());
+                failed || rounds.load(Ordering::SeqCst) > before + EACH
             });
         }
         drop(ends);
         clients.into_iter().flat_map(|client| client.join().expect("nothing failed")).collect()
     });
-    println!("{} jobs under {RELOADS} reloads", known.len());
-    assert!(known.len() > EACH * RELOADS, "too little was asked: {}", known.len());
-    is_true(&server, &known);
+    println!("{} jobs under {times} servers", known.len());
+    assert!(known.len() > EACH * times, "too little was asked: {}", known.len());
+    is_true(server, &known);
+}
+
+#[test]
+fn f05_20_reloads_in_a_row_under_load_fail_no_request_and_lose_no_job_heavy() {
+    let server = Setup::new(CONFIG).start();
+    storm(&server, RELOADS, |n| {
+        server.configure(&format!("{CONFIG}# {n}\n"));
+        server.reload();
+    });
+}
+
+#[test]
+fn f05_upgrades_in_a_row_under_load_fail_no_request_and_lose_no_job_heavy() {
+    let server = Setup::new(CONFIG).own_program().start();
+    let keeper = server.keeper_pid();
+    storm(&server, UPGRADES, |n| {
+        let new = server.path().join("new");
+        fs::copy(env!("CARGO_BIN_EXE_procession"), &new).expect("copied");
+        fs::rename(&new, server.path().join("procession")).expect("replaced");
+        server.upgrade();
+        // The keeper too, once the server serves.
+        wait_for("the keeper runs the new program", BOUND, || {
+            let runs = fs::read_link(format!("/proc/{keeper}/exe")).expect("it runs");
+            !runs.to_string_lossy().ends_with("(deleted)")
+        });
+        assert!(server.get("/v1/stats").json()["keeper_pid"] == keeper, "{n}");
+    });
 }
 
 /// Lets the clients end, also where a reload fails.
