@@ -117,15 +117,15 @@ fn f03_an_end_that_only_the_journal_knew_is_recorded_after_both_were_killed() {
 
 #[test]
 fn f04_a_torn_or_damaged_record_is_ignored_and_nothing_is_invented() {
-    let torn = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 3);
-    let flipped = |bytes: &mut Vec<u8>| *bytes.last_mut().expect("a record") ^= 1;
-    let damages: [(&str, &dyn Fn(&mut Vec<u8>)); 2] = [("torn", &torn), ("flipped", &flipped)];
-    for (what, damage) in damages {
+    for what in ["torn", "flipped"] {
         let mut server = Server::start(TASKS);
         let id = killed_with_an_end_in_the_journal(&mut server, 3);
         let path = server.data().join("keeper/journal");
         let mut bytes = fs::read(&path).expect("a journal");
-        damage(&mut bytes);
+        match what {
+            "torn" => bytes.truncate(bytes.len() - 3),
+            _ => *bytes.last_mut().expect("a record") ^= 1,
+        }
         fs::write(&path, bytes).expect("written");
         server.start_again();
         let job = server.over(&id);
