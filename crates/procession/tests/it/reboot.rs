@@ -45,6 +45,8 @@ fn killed_with_an_end_in_the_journal(server: &mut Server, code: i32) -> String {
     let _ = fs::remove_file(server.path().join("go"));
     server.run("exit", json!({"code": code}));
     let slow = server.running("gate", Value::Null);
+    // That it is to run is written before it does.
+    wait_for("it runs", BOUND, || times_ran(server, &slow) == 1);
     // Stopped, it cannot take the end.
     signal(server.server_pid(), Signal::STOP);
     let before = fs::metadata(&journal).expect("a journal").len();
