@@ -218,6 +218,8 @@ impl Keeper {
             self.admin.tell(id, &Answer::Done);
         }
         self.notify.ready();
+        // Whatever the server before was still to answer.
+        self.notify.pong();
         if let Some(daemon) = &mut self.daemon {
             daemon.ready();
         }

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use procession_core::command::Surroundings;
 use procession_core::frame::{Hello, ToKeeper, VERSION};
+use procession_keeper::fault;
 use procession_store::Store;
 use procession_store::sqlite::SqliteStore;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -119,6 +120,7 @@ async fn serve(
     if let Err(error) = config.snapshot.keep(&data.config_in_force()) {
         tracing::warn!(%error, "after a crash the config will be read from its file");
     }
+    fault::point("ready.before_send");
     scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
     if hello.renew {
         scheduler.keeper.send(&ToKeeper::Renew);

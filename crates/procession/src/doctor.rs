@@ -48,7 +48,7 @@ pub fn examine(data: &DataDir) -> anyhow::Result<Vec<Finding>> {
     private(root, 0o700, "data_dir_permissions", &mut found);
     token(data, &mut found);
     if let Err(error) = check_place(root) {
-        found.push(Finding::new("data_dir_unfit", error.to_string(), "see the message"));
+        found.push(of_refusal("data_dir_unfit", &error.to_string()));
     }
     database(data, &mut found);
     journal(data, &mut found);
@@ -119,7 +119,7 @@ fn database(data: &DataDir, found: &mut Vec<Finding>) {
     let mut exam = match Exam::open(&path) {
         Ok(exam) => exam,
         Err(error) => {
-            found.push(Finding::new("database_unusable", error.to_string(), REPAIR));
+            found.push(of_refusal("database_unusable", &error.to_string()));
             return;
         }
     };
@@ -127,8 +127,18 @@ fn database(data: &DataDir, found: &mut Vec<Finding>) {
     let damaged = faults.iter().any(|fault| matches!(fault, Fault::Damaged(_)));
     found.extend(faults.into_iter().map(of_fault));
     if !damaged && let Err(error) = files::examine(data, &mut exam, found) {
-        found.push(Finding::new("files_unread", format!("{error:#}"), "see the message"));
+        found.push(Finding::new(
+            "files_unread",
+            format!("{error:#}"),
+            "check the permissions of the folder `jobs`",
+        ));
     }
+}
+
+/// The store says what is wrong, then what to do.
+fn of_refusal(code: &'static str, text: &str) -> Finding {
+    let (message, remedy) = text.split_once("; ").unwrap_or((text, REPAIR));
+    Finding::new(code, message, remedy)
 }
 
 const REPAIR: &str = "stop the server, then `procession doctor --repair NEW-FILE` saves what is left; \

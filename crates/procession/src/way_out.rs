@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procession_core::frame::ToKeeper;
+use procession_keeper::fault;
 use procession_store::SqliteStore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -89,7 +90,9 @@ pub async fn give_place(
         tracing::error!("what jobs left is still being kept; the server ends so that another does it");
         background.log().exit(EXIT_STUCK);
     }
+    fault::point("retire.before_release");
     background.blocking(move || store.stop_writing()).await;
+    fault::point("retire.after_release");
     handover.release();
     scheduler.keeper.send(&ToKeeper::Retired);
     tokio::select! {

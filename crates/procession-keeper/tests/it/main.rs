@@ -12,6 +12,7 @@ mod handover;
 mod keeper;
 mod model;
 mod notify;
+mod old_kernel;
 mod server;
 mod slice;
 mod start;

@@ -63,8 +63,8 @@ pub fn backup(from: &Path, to: &Path) -> Result<Copied, StoreError> {
 }
 
 fn copy(from: &Connection, to: &Path) -> Result<Copied, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let mut copy = Connection::open_with_flags(to, flags)?;
+    open::make_private(to)?;
+    let mut copy = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     // Synced once, as a whole, before it gets its name.
     copy.pragma_update(None, "synchronous", "OFF")?;
     // In one step: one moment, from which pages that change meanwhile are not read again.

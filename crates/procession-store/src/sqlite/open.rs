@@ -4,15 +4,17 @@
 //!
 //! That only one program opens a store is not checked here: the program holds a lock.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::place::{check_place, check_writable};
+use super::place::{check_place, check_writable, is_read_only};
 use super::schema::{self, APPLICATION_ID, VERSION};
 use super::{statement, watch};
 use crate::error::StoreError;
@@ -67,7 +69,12 @@ pub(super) fn as_it_is(path: &Path) -> Result<Option<Connection>, StoreError> {
 /// A connection that reads a store which [`writable`] opened.
 pub(super) fn readable(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+    let conn = if is_read_only(path) && size(&watch::log(path)) == 0 {
+        // Nobody can write here, and SQLite cannot make the file its readers share.
+        Connection::open_with_flags(immutable(path), flags | OpenFlags::SQLITE_OPEN_URI)?
+    } else {
+        Connection::open_with_flags(path, flags)?
+    };
     prepare(&conn)?;
     conn.pragma_update(None, "query_only", true)?;
     Ok(conn)
@@ -83,6 +90,20 @@ pub(super) fn prepare(conn: &Connection) -> Result<(), StoreError> {
     conn.pragma_update(None, "cell_size_check", true)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(())
+}
+
+/// The name of a database that does not change while it is read.
+fn immutable(path: &Path) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    let escaped = path.as_os_str().as_bytes().iter().map(|byte| match plain(byte) {
+        true => char::from(*byte).to_string(),
+        false => format!("%{byte:02x}"),
+    });
+    format!("file:{}?immutable=1", escaped.collect::<String>())
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |found| found.len())
 }
 
 /// Makes an empty store under another name, complete on the disk, then gives it its own.
@@ -111,6 +132,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
 
 /// Makes an empty store at `path`, where nothing is yet, and gives the connection that made it.
 pub(super) fn empty(path: &Path) -> Result<Connection, StoreError> {
+    make_private(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let mut conn = Connection::open_with_flags(path, flags)?;
     prepare(&conn)?;
@@ -118,6 +140,12 @@ pub(super) fn empty(path: &Path) -> Result<Connection, StoreError> {
     conn.pragma_update(None, "application_id", APPLICATION_ID)?;
     schema::migrate(&mut conn)?;
     Ok(conn)
+}
+
+/// An empty file that only its owner can read, for SQLite to fill.
+pub(super) fn make_private(path: &Path) -> Result<(), StoreError> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    made.map(drop).map_err(unwritable(path))
 }
 
 /// Gives a database that is closed and complete its name, durably. Whoever looks for `path`
@@ -145,7 +173,6 @@ fn unwritable(path: &Path) -> impl Fn(std::io::Error) -> StoreError {
 /// Refuses a file that is no store of ours, or a damaged one, or a newer one.
 pub(super) fn look(path: &Path) -> Result<(), StoreError> {
     let conn = identify(path)?;
-    let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
     if size(path).saturating_add(size(&watch::log(path))) > CHECKED_WHOLE {
         return Ok(());
     }
@@ -163,8 +190,7 @@ pub(super) fn identify(path: &Path) -> Result<Connection, StoreError> {
         return Err(refused(path, &"a database of another program", "name another file"));
     }
     check_version(path, header.version)?;
-    let log = fs::metadata(watch::log(path)).map_or(0, |found| found.len());
-    if header.size > header.found && log == 0 {
+    if header.size > header.found && size(&watch::log(path)) == 0 {
         let what = format!("cut off: {} of {} bytes are left", header.found, header.size);
         return Err(refused(path, &what, RESTORE));
     }

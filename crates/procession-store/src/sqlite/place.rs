@@ -97,7 +97,7 @@ pub fn check_place(path: &Path) -> Result<(), StoreError> {
     if let Some((what, hint)) = complaint(kind(found.f_type as u32)) {
         return refused(&what, hint);
     }
-    if statvfs(there).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+    if is_read_only(there) {
         return refused(
             &"its file system is mounted read-only",
             "mount it for writing (the kernel does so by itself when a disk fails: see `dmesg`), \
@@ -105,6 +105,11 @@ pub fn check_place(path: &Path) -> Result<(), StoreError> {
         );
     }
     Ok(())
+}
+
+/// Whether nobody can write where this is.
+pub(super) fn is_read_only(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 /// Refuses a database file that cannot be written, though its file system can: SQLite

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod crash_model;
+mod faulty;
 mod fixture;
 mod model;
 mod sqlite_only;

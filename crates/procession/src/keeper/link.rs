@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use procession_core::frame::{Decoder, Hello, Message, ToKeeper, ToServer};
+use procession_keeper::fault;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -121,7 +122,9 @@ impl KeeperLink {
                 (std::mem::take(&mut outgoing.bytes), outgoing.frames)
             };
             if !bytes.is_empty() {
+                fault::point("link.before_write");
                 writer.write_all(&bytes).await?;
+                fault::point("link.after_write");
                 self.written.send_replace(frames);
             } else if last {
                 return Ok(());

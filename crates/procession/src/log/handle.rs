@@ -92,7 +92,7 @@ impl Log {
     }
 
     /// Goes by these rules from now on.
-    fn obey(&self, rules: &Logging) {
+    pub fn obey(&self, rules: &Logging) {
         self.0.orders().rules = rules.clone();
         // Fails only where there is no subscriber any more.
         let _ = self.0.levels.reload(subscriber::filter(&rules.level));
@@ -128,11 +128,10 @@ impl Log {
 
     /// Returns when all that was logged is written, or it takes too long.
     pub fn flush(&self) {
-        let deadline = Instant::now() + LAST_LINES;
-        self.0.people.flush(deadline);
         if self.0.orders().archive.is_some() {
-            self.0.file.flush(deadline);
+            self.0.file.flush(Instant::now() + LAST_LINES);
         }
+        self.0.people.flush(Instant::now() + LAST_LINES);
     }
 
     /// Ends the process at once; what was logged before is written.

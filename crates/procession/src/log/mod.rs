@@ -5,7 +5,7 @@
 //! A disk that is full or slow costs lines, which are counted, and never holds up a request.
 //! `rotation` decides when a file is over and what becomes of those that are; `writer` and
 //! `archive` do it. Nothing here knows what is logged, but that only this program's own
-//! rooms are: what other crates trace may hold headers and bodies.
+//! rooms are: nobody here could promise what other crates show of headers and bodies.
 //!
 //! The server makes the one [`Log`]; the keeper has none, it speaks on stderr.
 

@@ -138,6 +138,34 @@ mod tests {
     }
 
     #[test]
+    fn whatever_many_put_at_once_is_taken_or_counted() {
+        const EACH: usize = 20_000;
+        let queue = Queue::default();
+        let (mut lines, mut lost) = (Vec::new(), 0);
+        std::thread::scope(|scope| {
+            let put =
+                |who: char| (0..EACH).for_each(|n| queue.put(format!("{who}{n}{:>400}\n", "").as_bytes()));
+            let threads = ['a', 'b', 'c'].map(|who| scope.spawn(move || put(who)));
+            while !threads.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+                let taken = queue.take(Duration::from_millis(1));
+                lines.extend_from_slice(&taken.lines);
+                lost += taken.lost;
+                queue.done(&taken);
+            }
+            let last = queue.take(Duration::ZERO);
+            lines.extend_from_slice(&last.lines);
+            lost += last.lost;
+        });
+        let text = String::from_utf8(lines).expect("text");
+        assert_eq!(text.lines().count() as u64 + lost, 3 * EACH as u64);
+        for who in ['a', 'b', 'c'] {
+            let own =
+                text.lines().filter_map(|line| line.strip_prefix(who)?.trim_end().parse::<usize>().ok());
+            assert!(own.is_sorted_by(|a, b| a < b), "each one's lines are in order");
+        }
+    }
+
+    #[test]
     fn a_flush_waits_for_what_was_put_before_it_and_no_longer_than_it_may() {
         let queue = Queue::default();
         queue.put(b"a\n");

@@ -50,8 +50,8 @@ fn variable() -> Option<String> {
     std::env::var(VARIABLE).ok().filter(|text| !text.trim().is_empty())
 }
 
-/// What other crates trace may hold what their users sent: h2 shows headers, the bearer
-/// token among them.
+/// What other crates trace is not ours to answer for: h2 and hyper have every header in their
+/// hands, and may show it in any version.
 fn is_ours(meta: &Metadata<'_>) -> bool {
     let (target, own) = (meta.target(), "procession");
     target

@@ -11,6 +11,7 @@ use procession_core::job::{Claimed, Finished};
 use procession_core::outcome::{CancelledBy, Outcome};
 use procession_core::record::ExitRecord;
 use procession_core::recovery::{Verdict, judge};
+use procession_keeper::fault;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Scheduler;
@@ -93,6 +94,7 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
                     .await;
             }
         }
+        fault::point("recover.between_rows");
     }
     for record in owned.over {
         if unrecorded.contains(&record.key) {

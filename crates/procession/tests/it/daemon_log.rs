@@ -451,4 +451,7 @@ fn nothing_a_client_or_a_program_says_is_ever_logged() {
     assert!(said.contains("an attempt is over") && said.contains(&id), "it was as talkative as it can be");
     let found: Vec<&str> = said.lines().filter(|line| line.contains(MARK) || line.contains(&token)).collect();
     assert_eq!(found, [""; 0]);
+    for foreign in ["h2::", "hyper", "\"room\":\"h2", "\"room\":\"tokio"] {
+        assert!(!said.contains(foreign), "{foreign}: other crates have their own idea of what is secret");
+    }
 }

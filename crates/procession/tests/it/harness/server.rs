@@ -84,8 +84,10 @@ impl Server {
     /// The process that speaks HTTP.
     #[track_caller]
     pub fn server_pid(&self) -> u32 {
-        let text = fs::read_to_string(self.data().join("server.pid")).expect("the file `server.pid`");
-        text.trim().parse().expect("a process id")
+        wait_for_some("the file `server.pid`", BOUND, || {
+            // Empty for a moment while the next server writes it.
+            fs::read_to_string(self.data().join("server.pid")).ok()?.trim().parse().ok()
+        })
     }
 
     /// The process that `serve` became.
@@ -161,6 +163,11 @@ impl Server {
     pub fn stop(&mut self) -> ExitStatus {
         self.terminate();
         self.ended()
+    }
+
+    /// Sets a variable for its next start.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.setup.set_env(name, value);
     }
 
     /// Starts it again on the same data, on a new port.

@@ -61,6 +61,11 @@ impl Setup {
         self
     }
 
+    /// The same, for one that is there.
+    pub(super) fn set_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.into(), value.into()));
+    }
+
     /// With an argument to `serve`.
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.into());
