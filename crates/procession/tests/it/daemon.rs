@@ -90,7 +90,7 @@ fn what_keeps_a_daemon_from_starting_is_told_to_its_caller() {
     let setup = Setup::new(TASKS).arg("--daemon");
     fs::create_dir(setup.path().join("data")).expect("new");
     fs::write(setup.path().join("data/procession.db"), vec![b'x'; 8192]).expect("written");
-    refused(&setup, 1, "procession.db");
+    refused(&setup, 78, "procession.db");
     assert!(!setup.path().join("data/pid").exists(), "and nothing is left running");
 }
 
