@@ -182,6 +182,12 @@ impl Attempt {
         (attempt, vec![Action::Arm(Timer::Exec, now.after(EXEC_TIMEOUT))])
     }
 
+    /// The machine of an attempt that another process kept until now: whoever kept it set
+    /// its timers.
+    pub fn resume(state: State, bounds: Bounds, verdict: Verdict) -> Self {
+        Self { state, bounds, verdict }
+    }
+
     /// Where it stands.
     pub fn state(&self) -> State {
         self.state

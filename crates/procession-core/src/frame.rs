@@ -8,6 +8,7 @@
 pub mod admin;
 mod codec;
 mod fields;
+pub mod image;
 pub mod journal;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use procession_core::frame::journal::{Entry, read};
@@ -15,6 +16,7 @@ use procession_core::record::ExitRecord;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::fault;
 use crate::file::{create_anew, open_regular};
 use crate::unacknowledged::Unacknowledged;
 
@@ -71,6 +73,19 @@ impl Journal {
         Ok((Self { path, boot_id, file, length, pending: vec![] }, left))
     }
 
+    /// The open file of the program before, at its end.
+    pub(crate) fn resume(folder: &Path, boot_id: [u8; 16], file: OwnedFd, length: u64) -> Self {
+        Self { path: folder.join("journal"), boot_id, file: file.into(), length, pending: vec![] }
+    }
+
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
     pub(crate) fn record(&mut self, record: &ExitRecord) {
         Entry::Record(Box::new(record.clone())).encode(&mut self.pending);
     }
@@ -85,6 +100,7 @@ impl Journal {
         if self.pending.is_empty() {
             return;
         }
+        fault::point("journal.before_write");
         let pending = std::mem::take(&mut self.pending);
         if let Err(error) = self.append(&pending, left) {
             // Records go on in memory; a torn entry must not hide later ones.
@@ -94,6 +110,7 @@ impl Journal {
         }
         self.pending = pending;
         self.pending.clear();
+        fault::point("journal.after_write");
     }
 
     fn append(&mut self, pending: &[u8], left: &Unacknowledged) -> std::io::Result<()> {

@@ -4,6 +4,7 @@
 //! Decides nothing about what an event means: that is the machine. Knows the one order that
 //! matters here: whether a child reached its program is read before its death is told.
 
+mod image;
 mod start;
 mod tree;
 

@@ -49,6 +49,11 @@ impl<K: Copy + Ord + Hash> Timers<K> {
         self.at.contains_key(&key)
     }
 
+    /// When it goes off, if it is set.
+    pub(crate) fn at(&self, key: K) -> Option<Instant> {
+        self.at.get(&key).copied()
+    }
+
     /// The next timer whose time has come; it is no longer armed.
     pub(crate) fn due(&mut self, now: Instant) -> Option<K> {
         let (at, key) = *self.order.first()?;

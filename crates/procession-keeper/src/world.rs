@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use procession_core::id::AttemptKey;
 use procession_core::record::{Containment, ExitRecord};
 use rustix::process::{Pid, Signal};
 
-use crate::events::{AttemptId, Events};
+use crate::events::{AttemptId, Events, ServerId};
 use crate::journal::Journal;
 use crate::orphans::{self, Escaped};
 use crate::spawn::Process;
@@ -23,6 +24,7 @@ use crate::sys::stack::Stacks;
 use crate::timers::Timers;
 use crate::tree::cgroup::Cgroups;
 use crate::unacknowledged::Unacknowledged;
+use crate::{ContainmentChoice, Setup};
 
 /// Between two passes over what fell to us and is to end.
 pub(crate) const STRAYS_EVERY: Duration = Duration::from_millis(10);
@@ -43,13 +45,21 @@ pub(crate) enum Alarm {
     /// The server is started again.
     StartServer,
     /// A server that hung up without ending is ended.
-    KillServer,
+    KillServer(ServerId),
+    /// A handover takes too long.
+    Handover,
     /// Cgroups that were not empty are removed.
     TendCgroups,
     /// Orphans are reaped.
     ReapOrphans,
     /// What a dead monitor left behind is ended, and what left its cgroup.
     EndStrays,
+    /// A renewal waits no longer than this.
+    Renew,
+    /// Askers who say nothing are sent away, and others let in again.
+    TendAskers,
+    /// The service manager is told that the server is well, if it is.
+    Watchdog,
     /// The keeper was asked to end and waits for a server no longer than this.
     LookForTheEnd,
     /// Nor does it wait for ever for what it has killed.
@@ -63,8 +73,24 @@ pub(crate) enum Trees {
     Monitors,
 }
 
+/// What makes this keeper the one of its data directory.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) label: String,
+    pub(crate) containment: ContainmentChoice,
+}
+
+impl Origin {
+    pub(crate) fn of(setup: &Setup) -> Self {
+        let Setup { state_dir, label, containment, .. } = setup;
+        Self { state_dir: state_dir.clone(), label: label.clone(), containment: *containment }
+    }
+}
+
 /// See the module.
 pub(crate) struct World {
+    pub(crate) origin: Origin,
     /// The kernel's name for this boot.
     pub(crate) boot_id: [u8; 16],
     pub(crate) events: Events,
@@ -147,11 +173,13 @@ impl World {
 /// Beyond this, notices of output are dropped: the next one says all that it said.
 const ENOUGH: usize = 256 * 1024;
 
-/// What the server has not yet taken. Without a server nothing is kept: a new one asks LIST.
+/// News for the server that serves. Without a server nothing is kept: a new one asks LIST.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     pub(crate) open: bool,
     pub(crate) bytes: Vec<u8>,
+    /// Bytes before these that its socket has not taken yet.
+    pub(crate) backlog: usize,
 }
 
 impl Outbox {
@@ -163,13 +191,13 @@ impl Outbox {
     }
 
     pub(crate) fn mention(&mut self, notice: OutputNotice) {
-        if self.bytes.len() < ENOUGH {
+        if self.backlog + self.bytes.len() < ENOUGH {
             self.say(&ToServer::Output(notice));
         }
     }
 
     /// For the next server.
     pub(crate) fn reset(&mut self, open: bool) {
-        *self = Self { open, bytes: vec![] };
+        *self = Self { open, ..Self::default() };
     }
 }

@@ -10,8 +10,13 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::log::Log;
+
 /// Exit status after a bug (sysexits' `EX_SOFTWARE`).
 pub const EXIT_BUG: i32 = 70;
+
+/// Exit status of a server that cannot give its place away in time (sysexits' `EX_TEMPFAIL`).
+pub const EXIT_STUCK: i32 = 75;
 
 /// Exit status after a disk that did not keep what it was given (sysexits' `EX_IOERR`).
 pub const EXIT_DISK: i32 = 74;
@@ -21,19 +26,40 @@ pub const EXIT_DISK: i32 = 74;
 pub const EXIT_CONFIG: u8 = 78;
 
 /// A handle to all concurrent work; cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Background {
+    log: Log,
     services: TaskTracker,
     connections: TaskTracker,
     errands: TaskTracker,
     stop: CancellationToken,
+    /// Fires with `stop`, or before it.
+    put_down: CancellationToken,
 }
 
 impl Background {
+    /// Nothing runs yet.
+    pub fn new(log: Log) -> Self {
+        let stop = CancellationToken::new();
+        Self {
+            log,
+            services: TaskTracker::new(),
+            connections: TaskTracker::new(),
+            errands: TaskTracker::new(),
+            put_down: stop.child_token(),
+            stop,
+        }
+    }
+
+    /// What this process logs to.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// Work the server cannot do without: ends when [`Background::stopping`] fires, never
     /// by panic.
     pub fn service(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        self.services.spawn(or_exit(name, work));
+        self.services.spawn(or_exit(name, work, self.log.clone()));
     }
 
     /// Work for one client, whose panic is its own.
@@ -43,14 +69,14 @@ impl Background {
 
     /// Something short that must be done, though nobody waits for it here.
     pub fn errand(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.errands.spawn(or_exit("errand", work));
+        self.errands.spawn(or_exit("errand", work, self.log.clone()));
     }
 
     /// Ends the process because nothing it says could be believed any more; the keeper starts
     /// another, which reads what really reached the disk.
     pub fn give_up(&self, error: &dyn std::error::Error) -> ! {
         tracing::error!(error = %error, "the server ends");
-        std::process::exit(EXIT_DISK);
+        self.log.exit(EXIT_DISK)
     }
 
     /// Blocking file work, off the threads that answer requests.
@@ -62,9 +88,32 @@ impl Background {
         }
     }
 
-    /// Waits; `false` at once when everything is to end.
+    /// Waits; `false` at once when work is to be put down.
     pub async fn goes_on_after(&self, wait: Duration) -> bool {
-        self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
+        self.put_down.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
+    }
+
+    /// Ends all work that nobody here waits for: another server does it from now on. Clients
+    /// are served on.
+    pub fn put_down_work(&self) {
+        self.put_down.cancel();
+    }
+
+    /// Whether work is put down.
+    pub fn is_put_down(&self) -> bool {
+        self.put_down.is_cancelled()
+    }
+
+    /// Waits at most `bound` until all errands are done; whether they are. No new ones may come.
+    pub async fn errands_done(&self, bound: Duration) -> bool {
+        self.errands.close();
+        tokio::time::timeout(bound, self.errands.wait()).await.is_ok()
+    }
+
+    /// Returns once no connection is open and no request worked on. No new ones may come.
+    pub async fn connections_gone(&self) {
+        self.connections.close();
+        self.connections.wait().await;
     }
 
     /// Fires when everything is to end.
@@ -95,9 +144,9 @@ impl Background {
 }
 
 /// A panic here would leave bookkeeping half done: a slot held for ever, an end not recorded.
-async fn or_exit(name: &'static str, work: impl Future<Output = ()>) {
+async fn or_exit(name: &'static str, work: impl Future<Output = ()>, log: Log) {
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
         tracing::error!(name, "a service panicked; the server ends and the keeper starts another");
-        std::process::exit(EXIT_BUG);
+        log.exit(EXIT_BUG);
     }
 }

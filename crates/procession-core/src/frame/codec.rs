@@ -58,6 +58,11 @@ impl<M: Message> Decoder<M> {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// What was fed and is part of no message yet.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// The next whole message; `None` until more is fed.
     #[expect(clippy::should_implement_trait, reason = "an iterator would end at the first None")]
     pub fn next(&mut self) -> Result<Option<M>, BadFrame> {

@@ -4,6 +4,8 @@
 //! does not work they are read and written. Once a file takes no more, bytes are read,
 //! counted and dropped.
 
+mod image;
+
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;

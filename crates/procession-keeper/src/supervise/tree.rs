@@ -29,11 +29,11 @@ pub(super) enum Tree {
 /// A monitor, as far as it has reported.
 pub(super) struct Watch {
     pub(super) wire: Wire,
-    wait_status: Option<i32>,
-    usage: Usage,
-    leaked: u32,
-    left: bool,
-    swept: bool,
+    pub(super) wait_status: Option<i32>,
+    pub(super) usage: Usage,
+    pub(super) leaked: u32,
+    pub(super) left: bool,
+    pub(super) swept: bool,
 }
 
 impl Watch {

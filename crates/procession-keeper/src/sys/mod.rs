@@ -5,6 +5,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod clone;
+pub(crate) mod exec;
 pub(crate) mod fork;
 pub(crate) mod process;
 pub(crate) mod raw;

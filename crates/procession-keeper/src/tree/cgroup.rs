@@ -11,6 +11,8 @@
 //! reach stays only what moved out where the keeper also adopts strangers (as PID 1), in a
 //! session of its own.
 
+mod image;
+
 use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,6 +22,8 @@ use rustix::event::{Timespec, poll};
 use rustix::fs::{Mode, OFlags, XattrFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+
+pub(crate) use image::end_all;
 
 use super::mount::{OwnCgroup, own_cgroup};
 use crate::spawn::no_op;

@@ -1,7 +1,8 @@
 //! The keeper's end of a monitor: what it is told and what it tells.
 //!
-//! Fixed small messages on a socket that keeps their borders. Both ends are one program,
-//! forked, so the layout needs no versions.
+//! Fixed small messages on a socket that keeps their borders. A monitor is forked and runs the
+//! keeper's code of that day; the keeper may execute a newer program later: numbers are never
+//! given to another meaning, and the size stays.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -101,6 +102,13 @@ pub(crate) enum Silence {
     Quiet,
     /// The other end is gone.
     Gone,
+}
+
+/// The keeper's end, from the program before.
+impl From<OwnedFd> for Wire {
+    fn from(socket: OwnedFd) -> Self {
+        Wire { socket }
+    }
 }
 
 impl Wire {

@@ -14,11 +14,14 @@ mod doctor;
 mod endpoint;
 mod exit;
 mod follow;
+mod holder;
 mod id;
 mod init;
 mod inside;
 mod job;
 mod jobs;
+mod keeper;
+mod listeners;
 mod logs;
 mod own_data;
 mod paint;
@@ -28,12 +31,15 @@ mod payload;
 mod plain;
 mod progress_line;
 mod query;
+mod reload;
 mod resume;
 mod retry;
 mod rm;
 mod screen;
 mod serve;
 mod sse;
+mod status;
+mod stop;
 mod submit;
 mod table;
 mod tasks;
@@ -52,6 +58,7 @@ use self::exit::Exit;
 use self::screen::{Format, Screen};
 
 pub use self::demo::run as demo;
+pub use self::keeper::run as keeper;
 pub use self::serve::run as serve;
 
 /// Any program as a reliable HTTP endpoint.
@@ -91,7 +98,10 @@ pub enum Command {
     Serve(ServeArgs),
     /// What the keeper starts beside itself.
     #[command(hide = true)]
-    Server,
+    Server(ServerArgs),
+    /// What a keeper that executes itself anew becomes.
+    #[command(hide = true)]
+    Keeper(KeeperArgs),
     /// Set up an example, run it and show what happens.
     Demo(DemoArgs),
     /// What a client does.
@@ -105,6 +115,28 @@ pub struct ServeArgs {
     /// Allow listeners that other machines reach without TLS.
     #[arg(long)]
     pub insecure: bool,
+    /// Return once the server answers, and leave it running.
+    #[arg(long)]
+    pub daemon: bool,
+}
+
+/// What the keeper says to the server it starts.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Once it answers, it says what it has to say in a file.
+    #[arg(long)]
+    pub daemon: bool,
+    /// Where the texts of the config in force are kept.
+    #[arg(long)]
+    pub in_force: Option<PathBuf>,
+}
+
+/// The hidden `procession keeper`.
+#[derive(Debug, Args)]
+pub struct KeeperArgs {
+    /// The descriptor of what the keeper before owns.
+    #[arg(long)]
+    pub image: i32,
 }
 
 /// `procession demo`.
@@ -159,6 +191,12 @@ pub enum Remote {
 /// What is done without a server.
 #[derive(Debug, Subcommand)]
 pub enum Local {
+    /// Show whether the server runs, and how it is.
+    Status(status::StatusArgs),
+    /// Stop the server: what runs may finish.
+    Stop(stop::StopArgs),
+    /// Let the server take the config as it is now.
+    Reload(reload::ReloadArgs),
     /// From inside a job: say something about it.
     #[command(name = "self", subcommand)]
     Inside(inside::InsideVerb),
@@ -195,6 +233,9 @@ pub fn run(global: &Global, verb: &Verb) -> ExitCode {
 
 fn perform(global: &Global, screen: &Screen, verb: &Verb) -> anyhow::Result<Exit> {
     match verb {
+        Verb::Local(Local::Status(args)) => status::run(args, global, screen),
+        Verb::Local(Local::Stop(args)) => stop::run(args, global, screen),
+        Verb::Local(Local::Reload(args)) => reload::run(args, global, screen),
         Verb::Local(Local::Inside(verb)) => inside::run(verb),
         Verb::Local(Local::Check(args)) => check::run(args, global, screen),
         Verb::Local(Local::Init(args)) => init::run(args, screen),

@@ -1,13 +1,14 @@
 //! The socket itself. Frames are put into one buffer and written together, so a batch of
 //! launches is one system call; what comes in is handed on in order.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use procession_core::frame::{Decoder, Hello, Message, ToKeeper, ToServer};
+use procession_keeper::fault;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,6 +21,8 @@ pub struct Greeting {
     pub hello: Hello,
     /// The listening sockets, in the order of `hello.listeners`.
     pub listeners: Vec<OwnedFd>,
+    /// What is to stay open as long as this process: the lock of the data directory.
+    pub held: Vec<OwnedFd>,
     socket: StdStream,
     decoder: Decoder<ToServer>,
 }
@@ -43,10 +46,14 @@ pub fn greet(socket: StdStream) -> anyhow::Result<Greeting> {
         }
         decoder.feed(&buffer[..read]);
         match decoder.next()? {
-            Some(ToServer::Hello(hello)) if hello.listeners.len() == listeners.len() => {
-                return Ok(Greeting { hello, listeners, socket, decoder });
+            Some(ToServer::Hello(hello))
+                if hello.listeners.len() + hello.held as usize == listeners.len() =>
+            {
+                let held = listeners.split_off(hello.listeners.len());
+                return Ok(Greeting { hello, listeners, held, socket, decoder });
             }
-            Some(other) => bail!("the keeper's first frame is {other:?}"),
+            // Not shown: frames hold what programs wrote.
+            Some(_) => bail!("the keeper's first frame is no greeting"),
             None => {}
         }
     }
@@ -115,7 +122,9 @@ impl KeeperLink {
                 (std::mem::take(&mut outgoing.bytes), outgoing.frames)
             };
             if !bytes.is_empty() {
+                fault::point("link.before_write");
                 writer.write_all(&bytes).await?;
+                fault::point("link.after_write");
                 self.written.send_replace(frames);
             } else if last {
                 return Ok(());
@@ -129,9 +138,30 @@ impl KeeperLink {
 }
 
 impl Greeting {
-    /// The listening sockets, and what [`KeeperLink::run`] takes.
-    pub fn into_parts(self) -> (Vec<OwnedFd>, Carrier) {
-        (self.listeners, Carrier { socket: self.socket, decoder: self.decoder })
+    /// Says something before [`KeeperLink::run`] does; blocks.
+    pub fn say(&mut self, frame: &ToKeeper) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        self.socket.write_all(&bytes)
+    }
+
+    /// The next frame; blocks. `None`: the keeper hung up.
+    pub fn hear(&mut self) -> anyhow::Result<Option<ToServer>> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(frame) = self.decoder.next()? {
+                return Ok(Some(frame));
+            }
+            match self.socket.read(&mut buffer)? {
+                0 => return Ok(None),
+                read => self.decoder.feed(&buffer[..read]),
+            }
+        }
+    }
+
+    /// The listening sockets, what is to be held, and what [`KeeperLink::run`] takes.
+    pub fn into_parts(self) -> (Vec<OwnedFd>, Vec<OwnedFd>, Carrier) {
+        (self.listeners, self.held, Carrier { socket: self.socket, decoder: self.decoder })
     }
 }
 

@@ -4,13 +4,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use procession_core::frame::{Hello, Started, ToKeeper, ToServer};
 use procession_core::id::AttemptKey;
-use procession_core::job::{Claimed, Finished};
-use procession_core::outcome::{CancelledBy, Outcome};
+use procession_core::job::{Claimed, Finished, Lease};
+use procession_core::outcome::{CancelledBy, LostReason, Outcome};
 use procession_core::record::ExitRecord;
 use procession_core::recovery::{Verdict, judge};
+use procession_keeper::fault;
+use procession_store::StoreError;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Scheduler;
@@ -46,7 +49,8 @@ impl Owned {
                     }
                 }
                 // An attempt that ends while it is being asked about stands in the answer too.
-                other => tracing::debug!(?other, "said before the answer"),
+                // Not shown: frames hold what programs wrote.
+                _ => tracing::debug!("the keeper said something before its answer"),
             }
         }
         anyhow::bail!("the keeper went away before it said what it owns")
@@ -62,7 +66,7 @@ impl Owned {
 /// Brings `scheduler` and the store in line with the keeper.
 pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) -> anyhow::Result<()> {
     let over: BTreeSet<AttemptKey> = owned.over.iter().map(|record| record.key).collect();
-    let mut unrecorded = BTreeSet::new();
+    let (mut unrecorded, mut unseen, mut lost) = (BTreeSet::new(), Vec::new(), Vec::new());
     for (claimed, boot_id) in scheduler.store.claimed_by(&scheduler.node).await? {
         let key = claimed.lease.key();
         let verdict = judge(
@@ -76,23 +80,14 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
             Verdict::Record => {
                 unrecorded.insert(key);
             }
-            Verdict::NeverSeen => {
-                scheduler.store.release(claimed.lease, None).await?;
-            }
-            Verdict::Lost(reason) => {
-                tracing::warn!(job = %claimed.lease.job, ?reason, "an attempt is lost");
-                let outcome = Outcome::Lost { reason };
-                scheduler
-                    .record_end(Finished::unseen(
-                        claimed.lease,
-                        outcome,
-                        Timestamp::now(),
-                        &scheduler.revision,
-                    ))
-                    .await;
-            }
+            Verdict::NeverSeen => unseen.push(claimed.lease),
+            Verdict::Lost(reason) => lost.push((claimed.lease, reason)),
         }
     }
+    // All at once: a thousand rows are a few commits, not a thousand.
+    let released = unseen.into_iter().map(|lease| release(scheduler, lease));
+    try_join_all(released).await?;
+    join_all(lost.into_iter().map(|(lease, reason)| record_loss(scheduler, lease, reason))).await;
     for record in owned.over {
         if unrecorded.contains(&record.key) {
             scheduler.background.errand(scheduler.clone().attempt_over(record));
@@ -102,6 +97,18 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
         }
     }
     Ok(())
+}
+
+async fn release(scheduler: &Scheduler, lease: Lease) -> Result<(), StoreError> {
+    fault::point("recover.between_rows");
+    scheduler.store.release(lease, None).await.map(drop)
+}
+
+async fn record_loss(scheduler: &Scheduler, lease: Lease, reason: LostReason) {
+    fault::point("recover.between_rows");
+    tracing::warn!(job = %lease.job, ?reason, "an attempt is lost");
+    let (outcome, now) = (Outcome::Lost { reason }, Timestamp::now());
+    scheduler.record_end(Finished::unseen(lease, outcome, now, &scheduler.revision)).await;
 }
 
 fn adopt(scheduler: &Scheduler, claimed: &Claimed, started: &Started) {
