@@ -83,6 +83,7 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
             Verdict::NeverSeen => unseen.push(claimed.lease),
             Verdict::Lost(reason) => lost.push((claimed.lease, reason)),
         }
+        fault::point("recover.between_rows");
     }
     // All at once: a thousand rows are a few commits, not a thousand.
     let released = unseen.into_iter().map(|lease| release(scheduler, lease));
