@@ -81,6 +81,7 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
             Verdict::NeverSeen => unseen.push(claimed.lease),
             Verdict::Lost(reason) => lost.push((claimed.lease, reason)),
         }
+        fault::point("recover.between_rows");
     }
     // Errands: a store that takes nothing now must not keep a server from answering. All at
     // once: a thousand rows are a few commits, not a thousand.
