@@ -49,6 +49,7 @@ pub(crate) struct Server {
     heard: VecDeque<ToServer>,
     pub(crate) hello: Hello,
     pub(crate) listeners: Vec<OwnedFd>,
+    pub(crate) held: Vec<OwnedFd>,
     link: UnixStream,
     pub(crate) pid: u32,
 }
@@ -123,6 +124,17 @@ impl Keeper {
         // A keeper that may not make cgroups says so.
         assert!(server.hello.containment == level || server.hello.containment == Containment::Monitor);
         (keeper, server)
+    }
+
+    /// A keeper whose program is a copy of its own, which may be taken away.
+    pub(crate) fn start_copied(level: Containment) -> (Keeper, Server) {
+        Self::start_by(level, |command| {
+            let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+            let copy = Path::new(&args[0]).join("keeper-host");
+            std::fs::copy(env!("CARGO_BIN_EXE_keeper-host"), &copy).expect("room for it");
+            *command = Command::new(copy);
+            command.args(args).stdin(Stdio::null());
+        })
     }
 
     /// Another keeper on the same files, after this one has ended or was killed.
@@ -255,7 +267,9 @@ impl Server {
                 None => {}
             }
         };
-        let mut server = Server { control, decoder, heard: VecDeque::new(), hello, listeners, link, pid };
+        let held = listeners.split_off(hello.listeners.len());
+        let heard = VecDeque::new();
+        let mut server = Server { control, decoder, heard, hello, listeners, held, link, pid };
         server.say(&ToKeeper::Ready { version: VERSION });
         server
     }
@@ -335,6 +349,11 @@ impl Server {
         let record = self.exited(launch.key);
         self.say(&ToKeeper::Ack { key: launch.key });
         record
+    }
+
+    /// Bytes as they are: part of a frame.
+    pub(crate) fn say_bytes(&mut self, bytes: &[u8]) {
+        self.control.write_all(bytes).expect("the keeper listens");
     }
 
     /// What the keeper says it owns.

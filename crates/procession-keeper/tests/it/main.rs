@@ -9,6 +9,7 @@ mod escape;
 mod files;
 mod keeper;
 mod model;
+mod renew;
 mod server;
 mod slice;
 mod start;
