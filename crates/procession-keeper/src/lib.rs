@@ -20,9 +20,9 @@
 //! # For the server
 //! [`take_control_socket`] gives its end of the socket (a blocking stream, once a process).
 //! Frames are [`procession_core::frame`]: `Message::encode` into a buffer, bytes through a
-//! `Decoder<ToServer>`. Only HELLO carries descriptors: receive it with
-//! [`control::receive`], which gives them close-on-exec, in the order of `Hello::listeners`.
-//! After that plain reads and writes do; batch both.
+//! `Decoder<ToServer>`. HELLO and HELD carry descriptors: receive with [`control::receive`],
+//! which gives them close-on-exec, in the order of `Hello::listeners` and of
+//! [`procession_core::frame::Held`]. Batch reads and writes.
 //!
 //! 1. HELLO comes at once, nothing else before the server has said something.
 //! 2. Say READY when HTTP is answered. A server that dies before the first READY ever ends
@@ -67,9 +67,11 @@ pub mod control;
 mod ending;
 mod events;
 mod file;
+pub mod heir;
 mod journal;
 mod keeper;
 mod orphans;
+mod outbox;
 mod output;
 mod renew;
 mod resume;

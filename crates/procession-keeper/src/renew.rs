@@ -129,10 +129,6 @@ impl Keeper {
             label: origin.label.clone().into(),
             ..self.server.setup_image(names)
         };
-        let folder = match &world.trees {
-            Trees::Cgroups(cgroups) => Bytes::copy_from_slice(cgroups.folder().as_os_str().as_bytes()),
-            Trees::Monitors => Bytes::new(),
-        };
         let pids = |pids: &std::collections::HashSet<rustix::process::Pid>| {
             pids.iter().map(|pid| pid.as_raw_nonzero().get()).collect()
         };
@@ -164,7 +160,7 @@ impl Keeper {
             alarms: ALARMS.iter().filter_map(armed).collect(),
             ending: self.ending.to_image(),
         };
-        Image { folder, setup, state: Some(state) }
+        Image { folder: world.cgroups_folder(), setup, state: Some(state) }
     }
 }
 

@@ -157,6 +157,7 @@ impl Server {
             standby: false,
             renew: false,
             force: false,
+            cgroups: world.cgroups_folder(),
         }));
         Ok(())
     }
@@ -245,11 +246,12 @@ impl Server {
         let held = self.held.iter().map(|fd| fd.as_fd());
         let mut sent = 0;
         while sent < world.outbox.bytes.len() {
+            let part = world.outbox.part(sent);
             let fds: Vec<_> = match up.greeted {
-                true => vec![],
+                true => part.fds,
                 false => listeners.clone().chain(held.clone()).collect(),
             };
-            match send(socket, &world.outbox.bytes[sent..], &fds) {
+            match send(socket, part.bytes, &fds) {
                 Ok(length) => {
                     sent += length;
                     up.greeted = true;
@@ -259,7 +261,7 @@ impl Server {
                 Err(_) => break,
             }
         }
-        world.outbox.bytes.drain(..sent);
+        world.outbox.went(sent);
         let blocked = !world.outbox.bytes.is_empty();
         if blocked != up.blocked {
             let flags = if blocked { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };

@@ -3,10 +3,12 @@
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use procession_core::attempt::{Instant, Timer};
 use procession_core::frame::{Message, OutputNotice, ToServer};
 use procession_core::id::AttemptKey;
@@ -16,6 +18,7 @@ use rustix::process::{Pid, Signal};
 use crate::events::{AttemptId, Events};
 use crate::journal::Journal;
 use crate::orphans::{self, Escaped};
+use crate::outbox::Queue;
 use crate::spawn::Process;
 use crate::startup::Inherited;
 use crate::sys::clone::Method;
@@ -40,6 +43,8 @@ pub(crate) enum Alarm {
     Notice(AttemptId),
     /// A monitor owes an answer.
     Answer(AttemptId),
+    /// The server is to hold duplicates of its descriptors.
+    Hold(AttemptId),
     /// Monitors whose attempts did not wait for them are ended.
     EndOverdue,
     /// The server is started again.
@@ -116,6 +121,14 @@ impl World {
         }
     }
 
+    /// The folder of attempts' cgroups; empty where there is none.
+    pub(crate) fn cgroups_folder(&self) -> Bytes {
+        match &self.trees {
+            Trees::Cgroups(cgroups) => Bytes::copy_from_slice(cgroups.folder().as_os_str().as_bytes()),
+            Trees::Monitors => Bytes::new(),
+        }
+    }
+
     /// Ends what has left its cgroup and fallen to us, or `spare`s it for good; says how many
     /// of it were of the `leader`'s session. Where strangers fall to us too, only these are
     /// known to be anyone's.
@@ -172,6 +185,7 @@ const ENOUGH: usize = 256 * 1024;
 pub(crate) struct Outbox {
     pub(crate) open: bool,
     pub(crate) bytes: Vec<u8>,
+    pub(crate) attached: Queue,
 }
 
 impl Outbox {
@@ -190,6 +204,6 @@ impl Outbox {
 
     /// For the next server.
     pub(crate) fn reset(&mut self, open: bool) {
-        *self = Self { open, bytes: vec![] };
+        *self = Self { open, ..Self::default() };
     }
 }

@@ -9,6 +9,7 @@ use procession_core::frame::{Decoder, Message, ToKeeper, image};
 use rustix::io::Errno;
 
 use super::{Server, ServerCommand, Up};
+use crate::outbox;
 use crate::renew::{Given, Missing, Names};
 use crate::world::{Outbox, World};
 
@@ -65,7 +66,7 @@ impl Server {
                 socket: up.socket.as_ref().map(|socket| names.of(socket.as_fd())),
                 unread: unread.into(),
                 unsent: Bytes::copy_from_slice(&outbox.bytes),
-                attached: vec![],
+                attached: outbox::to_image(&outbox.attached, names),
                 greeted: up.greeted,
                 ready: up.ready,
                 since: up.since,
@@ -94,6 +95,7 @@ impl Server {
         decoder.feed(&up.unread);
         outbox.reset(up.socket.is_some());
         outbox.bytes.extend_from_slice(&up.unsent);
+        outbox.attached = outbox::from_image(up.attached, given)?;
         self.up = Some(Up {
             process: given.process(up.process)?,
             newborn: None,

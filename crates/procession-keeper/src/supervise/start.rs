@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Attempt;
+use super::hold::part;
 use super::tree::{Tree, Watch};
 use crate::events::{AttemptId, Part, Source};
 use crate::file::open_regular;
@@ -161,6 +162,7 @@ fn supervise(
         status: None,
         looks: (0, 0),
         unasked: false,
+        held: false,
     };
     for action in actions {
         attempt.perform(action, world);
@@ -183,8 +185,7 @@ impl Attempt {
             world.events.add(newborn.status(), source(Part::Status))?;
         }
         for (index, stream) in self.output.streams() {
-            let part = if index == 0 { Part::Stdout } else { Part::Stderr };
-            world.events.add(stream.pipe(), Source::Attempt(self.id, part))?;
+            world.events.add(stream.pipe(), Source::Attempt(self.id, part(index)))?;
             self.open[index] = true;
         }
         Ok(())
