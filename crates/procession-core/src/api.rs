@@ -207,6 +207,8 @@ pub struct Stats {
     pub started_at: Timestamp,
     /// The config in force.
     pub config_revision: String,
+    /// When it was read: at the start, or by the last reload.
+    pub config_loaded_at: Timestamp,
     /// `cgroup` or `monitor`.
     pub containment: String,
     /// The keeper's process id.

@@ -10,13 +10,14 @@ mod image;
 use std::time::Duration;
 
 use procession_core::attempt::Instant;
+use procession_core::frame::Shutdown;
 
 /// With attempts running, a server that could end them in order has this long to become
 /// ready after the first request to end.
 pub(crate) const SERVER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How far the operator's wish to end has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Asked {
     No,
     /// SHUTDOWN was said.
@@ -53,6 +54,8 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct Ending {
     asked: Asked,
+    /// What was asked for beside that on the control socket.
+    wish: Shutdown,
     /// 128 and the number of the signal that last asked.
     status: u8,
     goodbye: Option<u8>,
@@ -64,7 +67,19 @@ pub(crate) struct Ending {
 
 impl Ending {
     pub(crate) fn new() -> Self {
-        Self { asked: Asked::No, status: 0, goodbye: None, alone_until: None, attempts_ended: false }
+        Self {
+            asked: Asked::No,
+            wish: Shutdown::default(),
+            status: 0,
+            goodbye: None,
+            alone_until: None,
+            attempts_ended: false,
+        }
+    }
+
+    /// Nothing serves, and what runs may run to its end.
+    pub(crate) fn alone() -> Self {
+        Self { asked: Asked::Drain, goodbye: Some(0), ..Self::new() }
     }
 
     pub(crate) fn asked(&self) -> Asked {
@@ -86,6 +101,31 @@ impl Ending {
         };
         self.status = 128 + signal;
         Some(self.asked)
+    }
+
+    /// The control socket asks; says how far that is, as long as a server can be told. To ask
+    /// for the same twice is to ask once; impatience is said by `now`.
+    pub(crate) fn ask_for(&mut self, wish: Shutdown) -> Option<Asked> {
+        self.asked = self.asked.max(if wish.now { Asked::Now } else { Asked::Drain });
+        self.wish = wish;
+        if self.status == 0 {
+            self.status = 128 + libc::SIGTERM as u8;
+        }
+        (self.asked != Asked::Forced).then_some(self.asked)
+    }
+
+    /// What SHUTDOWN says, if it is said.
+    pub(crate) fn shutdown(&self) -> Option<Shutdown> {
+        match self.asked {
+            Asked::No | Asked::Forced => None,
+            Asked::Drain => Some(Shutdown { now: false, ..self.wish }),
+            Asked::Now => Some(Shutdown { now: true, keep_jobs: false, ..self.wish }),
+        }
+    }
+
+    /// Whether a server said goodbye and what runs was left to run.
+    pub(crate) fn left_jobs(&self) -> bool {
+        self.goodbye.is_some() && self.asked <= Asked::Drain && !self.attempts_ended
     }
 
     /// The server has said GOODBYE.
@@ -192,6 +232,34 @@ mod tests {
         assert_eq!(ending.look(true, Presence::Starting, until), Step::EndAttempts);
         assert_eq!(ending.look(true, Presence::Gone, until), Step::Wait, "once");
         assert_eq!(ending.look(false, Presence::Gone, until), Step::Done(128 + TERM));
+    }
+
+    #[test]
+    fn the_control_socket_asks_once_however_often_and_a_signal_hastens_it() {
+        let mut ending = Ending::new();
+        assert_eq!(ending.shutdown(), None);
+        let wish = Shutdown { timeout: Some(Duration::from_secs(3)), keep_jobs: true, now: false };
+        for _ in 0..3 {
+            assert_eq!(ending.ask_for(wish), Some(Asked::Drain));
+            assert_eq!(ending.shutdown(), Some(wish));
+        }
+        assert_eq!(ending.ask(TERM), Some(Asked::Now));
+        assert_eq!(ending.shutdown(), Some(Shutdown { now: true, keep_jobs: false, ..wish }));
+        assert_eq!(ending.ask_for(wish), Some(Asked::Now), "never backwards");
+        assert_eq!(ending.ask(TERM), Some(Asked::Forced));
+        assert_eq!((ending.ask_for(wish), ending.shutdown()), (None, None));
+        assert_eq!(ending.look(false, Presence::Gone, NOW), Step::Done(128 + TERM));
+    }
+
+    #[test]
+    fn alone_it_waits_for_what_runs_and_ends_well() {
+        let mut ending = Ending::alone();
+        assert!(ending.left_jobs() && !ending.wants_a_server());
+        assert_eq!(ending.look(true, Presence::Gone, NOW), Step::Wait);
+        assert_eq!(ending.look(false, Presence::Gone, NOW), Step::Done(0));
+        let _ = ending.ask(TERM);
+        assert_eq!(ending.look(true, Presence::Gone, NOW), Step::EndAttempts);
+        assert!(!ending.left_jobs());
     }
 
     #[test]

@@ -34,7 +34,11 @@ pub(crate) enum Part {
     Monitor,
 }
 
-/// The descriptors of the server.
+/// A server of this keeper: its generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ServerId(pub(crate) u32);
+
+/// The descriptors of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ServerPart {
     /// Did it reach its program?
@@ -45,22 +49,32 @@ pub(crate) enum ServerPart {
     Socket,
 }
 
+/// A connection to the control socket; never means another one later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ConnectionId(pub(crate) u64);
+
 /// Whose descriptor it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Signals,
     Children,
     Timers,
-    Server(ServerPart),
+    /// Somebody connects to the control socket.
+    Askers,
+    Asker(ConnectionId),
+    Server(ServerId, ServerPart),
     Attempt(AttemptId, Part),
 }
 
 const PARTS: [Part; 6] = [Part::Status, Part::Process, Part::Stdout, Part::Stderr, Part::Tree, Part::Monitor];
 const SERVER_PARTS: [ServerPart; 3] = [ServerPart::Status, ServerPart::Process, ServerPart::Socket];
 
-/// The kind in the low byte, 24 bits of index, 32 of generation.
+/// The kind in the low byte, 24 bits of index, 32 of generation; a server has no index, an
+/// asker only a number.
 impl Source {
     const FIRST_SERVER: u64 = 3;
+    const ASKERS: u64 = 14;
+    const ASKER: u64 = 15;
     const FIRST_ATTEMPT: u64 = 16;
 
     fn to_number(self) -> u64 {
@@ -68,7 +82,9 @@ impl Source {
             Source::Signals => 0,
             Source::Children => 1,
             Source::Timers => 2,
-            Source::Server(part) => Self::FIRST_SERVER + part as u64,
+            Source::Askers => Self::ASKERS,
+            Source::Asker(id) => Self::ASKER | id.0 << 8,
+            Source::Server(id, part) => (Self::FIRST_SERVER + part as u64) | u64::from(id.0) << 32,
             Source::Attempt(id, part) => {
                 let kind = Self::FIRST_ATTEMPT + part as u64;
                 kind | u64::from(id.index & 0xff_ffff) << 8 | u64::from(id.generation) << 32
@@ -82,8 +98,11 @@ impl Source {
             0 => Some(Source::Signals),
             1 => Some(Source::Children),
             2 => Some(Source::Timers),
-            Self::FIRST_SERVER..Self::FIRST_ATTEMPT => {
-                SERVER_PARTS.get((kind - Self::FIRST_SERVER) as usize).map(|part| Source::Server(*part))
+            Self::ASKERS => Some(Source::Askers),
+            Self::ASKER => Some(Source::Asker(ConnectionId(number >> 8))),
+            Self::FIRST_SERVER..Self::ASKERS => {
+                let part = *SERVER_PARTS.get((kind - Self::FIRST_SERVER) as usize)?;
+                Some(Source::Server(ServerId((number >> 32) as u32), part))
             }
             _ => {
                 let part = *PARTS.get((kind - Self::FIRST_ATTEMPT) as usize)?;
@@ -143,8 +162,9 @@ mod tests {
     fn names_survive_the_kernel() {
         let id = AttemptId { index: 0xab_cdef, generation: u32::MAX };
         let attempts = PARTS.map(|part| Source::Attempt(id, part));
-        let servers = SERVER_PARTS.map(Source::Server);
-        let plain = [Source::Signals, Source::Children, Source::Timers];
+        let servers = SERVER_PARTS.map(|part| Source::Server(ServerId(u32::MAX), part));
+        let asker = Source::Asker(ConnectionId(1 << 40));
+        let plain = [Source::Signals, Source::Children, Source::Timers, Source::Askers, asker];
         for source in attempts.iter().chain(&servers).chain(&plain) {
             assert_eq!(Source::from_number(source.to_number()), Some(*source));
         }

@@ -6,18 +6,24 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use procession_core::frame::{Shutdown, Started, ToKeeper, ToServer};
+use procession_core::frame::{Started, ToKeeper, ToServer};
 use procession_core::launch::Launch;
-use procession_core::outcome::{CancelledBy, WaitStatus};
+use procession_core::outcome::CancelledBy;
 use procession_core::record::ExitRecord;
 use rustix::event::epoll::EventFlags;
 use rustix::process::Signal;
 
+use crate::admin::Admin;
 use crate::attempts::Attempts;
+use crate::daemon::Daemon;
 use crate::ending::{Asked, Ending, Step};
-use crate::events::{AttemptId, ServerPart, Source};
+use crate::events::{AttemptId, ServerId, ServerPart, Source};
+use crate::handover::{Input, Wish};
+use crate::notify::Notify;
+use crate::operator::Requests;
 use crate::renew::Renewal;
-use crate::server::{Death, Life, Server};
+use crate::server::Life;
+use crate::servers::{Role, Servers};
 use crate::supervise::{Attempt, not_started, start};
 use crate::sys::process::next_stopped_child;
 use crate::sys::{clock, signals};
@@ -39,19 +45,30 @@ const TEND_EVERY: Duration = Duration::from_millis(200);
 /// The keeper's state.
 pub(crate) struct Keeper {
     pub(crate) world: World,
-    pub(crate) server: Server,
+    pub(crate) servers: Servers,
     pub(crate) attempts: Attempts,
     pub(crate) signals: OwnedFd,
     pub(crate) children: OwnedFd,
     pub(crate) ending: Ending,
+    pub(crate) admin: Admin,
+    pub(crate) requests: Requests,
+    pub(crate) notify: Notify,
+    pub(crate) daemon: Option<Daemon>,
+    /// Asked for while another was under way.
+    pub(crate) reload_again: Option<Wish>,
     pub(crate) renewal: Option<Renewal>,
     /// Set where there is nothing more to do.
     done: Option<Result<u8, KeeperError>>,
 }
 
 impl Keeper {
-    pub(crate) fn new(world: World, server: Server) -> Result<Self, KeeperError> {
-        let asked = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+    pub(crate) fn new(
+        world: World,
+        servers: Servers,
+        admin: Admin,
+        daemon: Option<Daemon>,
+    ) -> Result<Self, KeeperError> {
+        let asked = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
         let signals = signals::descriptor(&asked).map_err(KeeperError::start("signals"))?;
         let children = signals::descriptor(&[libc::SIGCHLD]).map_err(KeeperError::start("signals"))?;
         let events = &world.events;
@@ -59,9 +76,21 @@ impl Keeper {
         events.add(world.timers.descriptor(), Source::Timers).map_err(KeeperError::start("events"))?;
         let once = EventFlags::IN | EventFlags::ONESHOT;
         events.add_for(children.as_fd(), Source::Children, once).map_err(KeeperError::start("events"))?;
-        let attempts = Attempts::default();
-        let ending = Ending::new();
-        Ok(Self { world, server, attempts, signals, children, ending, renewal: None, done: None })
+        Ok(Self {
+            world,
+            servers,
+            attempts: Attempts::default(),
+            signals,
+            children,
+            ending: Ending::new(),
+            admin,
+            requests: Requests::default(),
+            notify: Notify::from_environment(),
+            daemon,
+            reload_again: None,
+            renewal: None,
+            done: None,
+        })
     }
 
     /// Starts a server and keeps.
@@ -72,11 +101,12 @@ impl Keeper {
 
     /// Runs until there is nothing more to keep.
     pub(crate) fn keep(mut self) -> Result<u8, KeeperError> {
+        self.tend_watchdog();
         loop {
             self.speak();
             self.look_for_the_end();
             if let Some(done) = self.done.take() {
-                self.close();
+                self.close(&done);
                 return done;
             }
             self.renew_if_due();
@@ -95,7 +125,7 @@ impl Keeper {
     /// The journal first: what the server was told must not be forgotten.
     fn speak(&mut self) {
         self.world.journal.flush(&self.world.left);
-        self.server.flush(&mut self.world);
+        self.servers.flush(&mut self.world);
     }
 
     fn on_event(&mut self, source: Source) {
@@ -108,13 +138,11 @@ impl Keeper {
                 self.world.timers.arm(Alarm::ReapOrphans, pause);
             }
             Source::Timers => self.world.timers.woke(),
-            Source::Server(ServerPart::Status) => {
-                if let Some(failure) = self.server.on_status(&mut self.world) {
-                    self.server_never_ran(failure.phase.name(), failure.errno);
-                }
-            }
-            Source::Server(ServerPart::Process) => self.on_server_death(),
-            Source::Server(ServerPart::Socket) => self.on_server_words(),
+            Source::Askers => self.admin.let_in(&mut self.world),
+            Source::Asker(id) => self.on_question(id),
+            Source::Server(id, ServerPart::Status) => self.on_server_status(id),
+            Source::Server(id, ServerPart::Process) => self.on_server_death(id),
+            Source::Server(id, ServerPart::Socket) => self.on_server_words(id),
             Source::Attempt(id, part) => self.with(id, |attempt, world| attempt.on_event(part, world)),
         }
     }
@@ -128,10 +156,13 @@ impl Keeper {
             Alarm::Answer(id) => self.with(id, |attempt, world| attempt.on_silence(world)),
             Alarm::EndOverdue => self.world.end_overdue(),
             Alarm::StartServer => self.start_server(),
-            Alarm::KillServer => self.server.signal(Signal::KILL),
+            Alarm::KillServer(id) => self.servers.signal(id, Signal::KILL),
+            Alarm::Handover => self.hand_over(Input::TookTooLong),
             Alarm::TendCgroups => self.tend_cgroups(),
             Alarm::ReapOrphans => self.reap_orphans(),
             Alarm::EndStrays => self.end_strays(),
+            Alarm::TendAskers => self.admin.tend(&mut self.world),
+            Alarm::Watchdog => self.tend_watchdog(),
             // To be looked at before the next wait.
             Alarm::LookForTheEnd | Alarm::Renew => {}
             Alarm::GiveUp => self.done = Some(Ok(self.ending.status())),
@@ -191,49 +222,60 @@ impl Keeper {
 
     // The server.
 
-    fn start_server(&mut self) {
-        if let Err(failure) = self.server.start(&mut self.world) {
+    pub(crate) fn start_server(&mut self) {
+        if let Err(failure) = self.servers.start(&mut self.world) {
             self.server_never_ran(failure.phase.name(), failure.errno);
-            let pause = self.server.next_pause(Life::NeverReady);
+            if self.attach_failed("could not be started") {
+                return;
+            }
+            let pause = self.servers.next_pause(Life::NeverReady);
             self.world.timers.arm(Alarm::StartServer, self.world.now.after(pause));
         }
     }
 
-    fn server_never_ran(&mut self, phase: &'static str, errno: rustix::io::Errno) {
+    pub(crate) fn server_never_ran(&mut self, phase: &'static str, errno: rustix::io::Errno) {
         crate::complain(format_args!("the server could not be started: {phase}: {errno}"));
-        if !self.server.ever_ready {
+        if !self.servers.ever_ready {
             self.done = Some(Err(KeeperError::Server { phase, source: errno.into() }));
         }
     }
 
-    pub(crate) fn on_server_words(&mut self) {
-        match self.server.read() {
-            Ok(messages) => messages.into_iter().for_each(|message| self.on_message(message)),
-            Err(()) => self.server.hang_up(&mut self.world),
+    pub(crate) fn on_server_words(&mut self, id: ServerId) {
+        for message in self.servers.read(id, &mut self.world) {
+            // It may be another's turn since the message before.
+            match self.servers.role(id) {
+                Some(Role::Current) => self.on_message(message),
+                Some(Role::Standby) => self.on_standby_message(message),
+                Some(Role::Retired) | None => self.on_retired_message(message),
+            }
         }
     }
 
-    fn on_server_death(&mut self) {
-        let Some(Death { life, wait_status, failure }) = self.server.bury(&mut self.world) else { return };
-        if let Some(failure) = failure {
+    fn on_server_death(&mut self, id: ServerId) {
+        let Some((role, death)) = self.servers.bury(id, &mut self.world) else { return };
+        let how = death.describe();
+        if self.died_in_handover(role, how.clone()) || self.done.is_some() {
+            return;
+        }
+        if let Some(failure) = death.failure {
             self.server_never_ran(failure.phase.name(), failure.errno);
         }
-        if self.done.is_some() || !self.ending.wants_a_server() {
+        if self.done.is_some() {
             return;
         }
-        let status = WaitStatus(wait_status);
-        let described = match (status.code(), status.signal()) {
-            (Some(code), _) => format!("exited with {code}"),
-            (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
-        };
-        if !self.server.ever_ready {
+        if !self.ending.wants_a_server() {
+            return self.no_server_follows();
+        }
+        if self.attach_failed(&how) {
+            return;
+        }
+        if !self.servers.ever_ready {
             // It has said why on stderr.
-            let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
-            self.done = Some(Ok(code));
+            self.done = Some(Ok(death.exit_status()));
             return;
         }
-        let pause = self.server.next_pause(life);
-        crate::complain(format_args!("the server {described}; started again in {} ms", pause.as_millis()));
+        let pause = self.servers.next_pause(death.life);
+        crate::complain(format_args!("the server {how}; started again in {} ms", pause.as_millis()));
         self.world.timers.arm(Alarm::StartServer, self.world.now.after(pause));
     }
 
@@ -241,10 +283,12 @@ impl Keeper {
         let Some(message) = self.hold_back(message) else { return };
         match message {
             ToKeeper::Ready { .. } => {
-                self.server.became_ready();
+                self.servers.became_ready();
+                self.hand_over(Input::Ready);
                 // A server that was started while the operator waits for the end: it knows
                 // how to end what runs.
-                self.say_shutdown(self.ending.asked());
+                self.say_shutdown();
+                self.serves();
             }
             ToKeeper::Spawn(launch) => self.spawn(&launch),
             ToKeeper::Stop { key, by, now } => {
@@ -255,8 +299,10 @@ impl Keeper {
             ToKeeper::Ack { key } => self.world.acknowledge(key),
             ToKeeper::List => self.list(),
             ToKeeper::Goodbye { status } => self.ending.goodbye(status),
-            ToKeeper::Prepared | ToKeeper::Refused { .. } | ToKeeper::Retired | ToKeeper::Pong => {}
+            ToKeeper::Retired => self.hand_over(Input::Released),
             ToKeeper::Renew => self.wish_renewal(),
+            ToKeeper::Pong => self.notify.pong(),
+            ToKeeper::Prepared | ToKeeper::Refused { .. } => {}
         }
     }
 
@@ -302,33 +348,23 @@ impl Keeper {
     // The end.
 
     fn on_signal(&mut self, signal: i32) {
-        if signal == libc::SIGHUP {
-            // Before READY it may not have learnt what HUP means.
-            if self.server.is_ready() {
-                self.server.signal(Signal::HUP);
-            }
-            return;
+        match signal {
+            libc::SIGHUP => return self.reload_by_signal(false),
+            libc::SIGUSR2 => return self.reload_by_signal(true),
+            libc::SIGUSR1 => return self.reopen_logs(),
+            _ => self.hand_over(Input::Ending),
         }
+        self.notify.stopping();
         match self.ending.ask(signal as u8) {
             Some(Asked::Forced) => self.force(),
-            Some(asked) => self.say_shutdown(asked),
+            Some(_) => self.say_shutdown(),
             None => {}
-        }
-    }
-
-    fn say_shutdown(&mut self, asked: Asked) {
-        match asked {
-            Asked::Drain | Asked::Now => {
-                let now = asked == Asked::Now;
-                self.world.outbox.say(&ToServer::Shutdown(Shutdown { now, ..Shutdown::default() }));
-            }
-            Asked::No | Asked::Forced => {}
         }
     }
 
     /// The third request: whatever runs is killed.
     fn force(&mut self) {
-        self.server.signal(Signal::KILL);
+        self.servers.kill_all();
         self.world.timers.disarm(Alarm::StartServer);
         self.stop_all(true);
         self.world.timers.arm(Alarm::GiveUp, self.world.now.after(GIVE_UP_AFTER));
@@ -352,7 +388,7 @@ impl Keeper {
         if self.done.is_some() {
             return;
         }
-        match self.ending.look(!self.attempts.is_empty(), self.server.presence(), self.world.now) {
+        match self.ending.look(self.has_work(), self.servers.presence(), self.world.now) {
             Step::Wait => {}
             Step::WaitUntil(at) => self.world.timers.arm(Alarm::LookForTheEnd, at),
             Step::EndAttempts => {
@@ -364,8 +400,14 @@ impl Keeper {
         }
     }
 
-    fn close(&mut self) {
-        self.server.signal(Signal::KILL);
+    /// Attempts run, or servers that have handed over still answer.
+    fn has_work(&self) -> bool {
+        !self.attempts.is_empty() || self.servers.some_are_retired()
+    }
+
+    fn close(&mut self, done: &Result<u8, KeeperError>) {
+        self.say_farewell(done.as_ref().map_or(1, |status| *status));
+        self.servers.kill_all();
         self.world.journal.flush(&self.world.left);
         if let Trees::Cgroups(cgroups) = &mut self.world.trees {
             cgroups.close();

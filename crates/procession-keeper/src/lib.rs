@@ -15,7 +15,17 @@
 //! second SHUTDOWN `now`; the third kills every tree and the server. Where no server is ready
 //! to hear it, the keeper ends by itself: at once if nothing runs; else it waits 10 s for a
 //! server (not after a second signal) and then ends what runs, by TERM and after its grace
-//! by KILL. Unless a server said GOODBYE the exit status is 128 + the signal's number. HUP is passed on to a server that is ready, which must handle it.
+//! by KILL. Unless a server said GOODBYE the exit status is 128 + the signal's number. HUP lets
+//! another server take over with the config as it is now, USR2 with the program as it is now;
+//! USR1 is REOPEN_LOG to the server.
+//!
+//! The operator asks the same, and more, on the socket `control` in `Setup::state_dir`
+//! ([`ask`], [`Conversation`]). A server that was asked to keep its jobs says GOODBYE while
+//! they run: the keeper then closes its listeners and waits for them alone, until they have
+//! ended or a [`Conversation::attach`] brings listeners and a server again.
+//!
+//! A service manager that set `NOTIFY_SOCKET` is told when the keeper is ready, reloads and
+//! stops; one that set `WATCHDOG_USEC` hears from it while the server answers PING.
 //!
 //! # For the server
 //! [`take_control_socket`] gives its end of the socket (a blocking stream, once a process).
@@ -44,6 +54,14 @@
 //!    server is gone. Until then SHUTDOWN may come at any time, and is said again to a
 //!    server that is started during a shutdown.
 //!
+//! # When another server takes over
+//! HELLO with `standby` says that another server serves. Check what can be checked, touch
+//! nothing, say PREPARED (or REFUSED and exit); the server before then hears RETIRE, finishes
+//! what changes the store, releases it and says RETIRED; then the standby hears PROCEED and
+//! goes on with LIST like any other. What either of them does wrong is mended by a third one:
+//! a standby that dies, hangs or refuses before it was to proceed is forgotten, one that dies
+//! later is followed by a server from the program that the keeper itself runs.
+//!
 //! The server runs in its own session with the keeper's environment and standard
 //! descriptors, `Setup::server.env` added, umask 077, open files raised. A server that
 //! closes the socket is killed after 5 s.
@@ -62,20 +80,30 @@
 //! With `leave_children` what the leader leaves is left alone only if the leader ended by
 //! itself; a stopped attempt is ended whole.
 
+mod admin;
+mod ask;
 mod attempts;
 pub mod control;
+mod daemon;
 mod ending;
 mod events;
 mod file;
+mod follow;
+mod handover;
 pub mod heir;
+mod identity;
 mod journal;
 mod keeper;
+mod notify;
+mod operator;
 mod orphans;
 mod outbox;
 mod output;
+mod reload;
 mod renew;
 mod resume;
 mod server;
+mod servers;
 mod spawn;
 mod startup;
 mod supervise;
@@ -91,7 +119,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+pub use ask::{AskError, Conversation, ask};
 pub use control::{CONTROL_FD, NoControlSocket, take_control_socket};
+pub use daemon::{Child, Daemon, Detached, Start, detach, open_log, passed_sockets, replace_output};
+pub use follow::{Followed, follow};
+pub use identity::{Handle, Identity};
 pub use resume::Resumed;
 pub use server::ServerCommand;
 use startup::dev_null;
@@ -113,6 +145,8 @@ pub struct Setup {
     /// Names the folder of cgroups (`procession-<label>`), the same for every keeper of a data directory and for no
     /// other: a keeper ends what it finds there.
     pub label: String,
+    /// Set where somebody waits for this process to serve.
+    pub daemon: Option<Daemon>,
 }
 
 /// How trees are to be held together.
@@ -187,7 +221,16 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
         left,
         outbox: world::Outbox::default(),
     };
-    keeper::Keeper::new(world, server::Server::new(setup.server, setup.listeners, setup.held))?.run()
+    let admin = open_control_socket(&setup.state_dir, &world);
+    let servers = servers::Servers::new(setup.server, setup.listeners, setup.held);
+    keeper::Keeper::new(world, servers, admin, setup.daemon)?.run()
+}
+
+fn open_control_socket(state_dir: &Path, world: &world::World) -> admin::Admin {
+    admin::Admin::open(state_dir, world).unwrap_or_else(|errno| {
+        complain(format_args!("no control socket, `procession status` will not find us: {errno}"));
+        admin::Admin::default()
+    })
 }
 
 /// The kernel's name for this boot: pids of another boot mean nothing.

@@ -1,7 +1,7 @@
-//! Descriptors beside words: which bytes of the outbox they travel with.
+//! Frames on their way to a server, and descriptors beside them.
 //!
-//! They go with the first byte of their frame, each frame's in a message of its own, so they
-//! arrive in the order of the frames and never after them.
+//! Descriptors go with the first byte of their frame, each frame's in a message of its own,
+//! so they arrive in the order of the frames and never after them.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,11 +9,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use procession_core::frame::{Message, ToServer, image};
 
 use crate::renew::{Given, Missing, Names};
-use crate::world::Outbox;
 
-/// Descriptors, and at which byte of what is not sent their frame begins.
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Words {
+    bytes: Vec<u8>,
+    attached: VecDeque<Attached>,
+}
+
+/// Descriptors, and at which byte their frame begins.
 #[derive(Debug)]
-pub(crate) struct Attached {
+struct Attached {
     at: usize,
     fds: Vec<OwnedFd>,
 }
@@ -24,13 +30,34 @@ pub(crate) struct Part<'a> {
     pub(crate) fds: Vec<BorrowedFd<'a>>,
 }
 
-impl Outbox {
-    /// Says it to a server, if there is one, with these descriptors.
+impl Words {
+    pub(crate) fn say(&mut self, message: &ToServer) {
+        message.encode(&mut self.bytes);
+    }
+
     pub(crate) fn say_with(&mut self, message: &ToServer, fds: Vec<OwnedFd>) {
-        if self.open {
-            self.attached.push_back(Attached { at: self.bytes.len(), fds });
-            message.encode(&mut self.bytes);
-        }
+        self.attached.push_back(Attached { at: self.bytes.len(), fds });
+        self.say(message);
+    }
+
+    /// Takes all that `later` has, behind what there is.
+    pub(crate) fn append(&mut self, later: &mut Words) {
+        let before = self.bytes.len();
+        self.bytes.append(&mut later.bytes);
+        let moved = later.attached.drain(..).map(|Attached { at, fds }| Attached { at: before + at, fds });
+        self.attached.extend(moved);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
     }
 
     /// What goes next, behind the first `sent` bytes.
@@ -52,25 +79,37 @@ impl Outbox {
             attached.at -= sent;
         }
     }
-}
 
-pub(crate) type Queue = VecDeque<Attached>;
+    /// These, one behind the other, as the next program of the keeper gets them.
+    pub(crate) fn to_image<'a>(
+        parts: [Option<&'a Words>; 2],
+        names: &mut Names<'a>,
+    ) -> (Vec<u8>, Vec<image::Attached>) {
+        let (mut bytes, mut attached) = (vec![], vec![]);
+        for part in parts.into_iter().flatten() {
+            for Attached { at, fds } in &part.attached {
+                let fds = fds.iter().map(|fd| names.of(fd.as_fd())).collect();
+                attached.push(image::Attached { at: (bytes.len() + at) as u64, fds });
+            }
+            bytes.extend_from_slice(&part.bytes);
+        }
+        (bytes, attached)
+    }
 
-pub(crate) fn to_image<'a>(attached: &'a Queue, names: &mut Names<'a>) -> Vec<image::Attached> {
-    let each = |attached: &'a Attached| image::Attached {
-        at: attached.at as u64,
-        fds: attached.fds.iter().map(|fd| names.of(fd.as_fd())).collect(),
-    };
-    attached.iter().map(each).collect()
-}
-
-pub(crate) fn from_image(attached: Vec<image::Attached>, given: &mut Given) -> Result<Queue, Missing> {
-    let each = |attached: image::Attached| {
-        let fds = attached.fds.into_iter().map(|fd| given.take(fd));
-        let at = usize::try_from(attached.at).unwrap_or(usize::MAX);
-        Ok(Attached { at, fds: fds.collect::<Result<_, _>>()? })
-    };
-    attached.into_iter().map(each).collect()
+    pub(crate) fn from_image(
+        bytes: &[u8],
+        attached: Vec<image::Attached>,
+        given: &mut Given,
+    ) -> Result<Self, Missing> {
+        let each = |attached: image::Attached| {
+            let fds = attached.fds.into_iter().map(|fd| given.take(fd));
+            // Behind the end they go with nothing, as they must.
+            let at = usize::try_from(attached.at).unwrap_or(usize::MAX).min(bytes.len());
+            Ok(Attached { at, fds: fds.collect::<Result<_, _>>()? })
+        };
+        let attached = attached.into_iter().map(each).collect::<Result<_, _>>()?;
+        Ok(Self { bytes: bytes.to_vec(), attached })
+    }
 }
 
 #[cfg(test)]
@@ -79,29 +118,30 @@ mod tests {
 
     #[test]
     fn descriptors_go_with_the_first_byte_of_their_frame_and_with_no_other() {
-        let mut outbox = Outbox::default();
-        outbox.reset(true);
         let null = || vec![crate::dev_null().expect("there")];
-        outbox.say(&ToServer::Ping);
-        outbox.say_with(&ToServer::Ping, null());
-        outbox.say_with(&ToServer::Ping, null());
-        outbox.say(&ToServer::Ping);
-        let parts = |outbox: &Outbox, mut sent: usize| {
-            let mut parts = vec![];
-            while sent < outbox.bytes.len() {
-                let part = outbox.part(sent);
+        let (mut words, mut news) = (Words::default(), Words::default());
+        words.say(&ToServer::Ping);
+        words.say_with(&ToServer::Ping, null());
+        news.say_with(&ToServer::Ping, null());
+        news.say(&ToServer::Ping);
+        words.append(&mut news);
+        assert!(news.is_empty() && news.attached.is_empty());
+        let parts = |words: &Words| {
+            let (mut parts, mut sent) = (vec![], 0);
+            while sent < words.len() {
+                let part = words.part(sent);
                 parts.push((part.bytes.len(), part.fds.len()));
                 sent += part.bytes.len();
             }
             parts
         };
-        assert_eq!(parts(&outbox, 0), [(5, 0), (5, 1), (10, 1)]);
+        assert_eq!(parts(&words), [(5, 0), (5, 1), (10, 1)]);
         // Half a frame: its descriptors are gone with its first byte.
-        outbox.went(7);
-        assert_eq!(parts(&outbox, 0), [(3, 0), (10, 1)]);
-        outbox.went(3);
-        assert_eq!(parts(&outbox, 0), [(10, 1)]);
-        outbox.went(10);
-        assert!(outbox.attached.is_empty() && outbox.bytes.is_empty());
+        words.went(7);
+        assert_eq!(parts(&words), [(3, 0), (10, 1)]);
+        words.went(3);
+        assert_eq!(parts(&words), [(10, 1)]);
+        words.went(10);
+        assert!(words.attached.is_empty() && words.is_empty());
     }
 }

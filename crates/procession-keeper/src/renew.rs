@@ -1,7 +1,7 @@
 //! The keeper executes its program anew: same pid, so its children stay its children, and
 //! all it owns is handed on in an image. Jobs, clients and the server notice nothing.
 //!
-//! It waits until no child is between clone and exec: such a child runs on our memory, and
+//! It waits until no server takes over from another and no child is between clone and exec: such a child runs on our memory, and
 //! what it has to tell would be told to nobody. Meanwhile nothing new is started: what the
 //! server asks for is held back, in its order. If exec fails everything goes on as it was.
 //! What the new program does with the image is `resume`'s business.
@@ -42,10 +42,9 @@ pub(crate) struct Renewal {
 }
 
 /// Alarms that are no attempt's, by their numbers in an image.
-const ALARMS: [(u8, Alarm); 8] = [
+const ALARMS: [(u8, Alarm); 7] = [
     (1, Alarm::EndOverdue),
     (2, Alarm::StartServer),
-    (3, Alarm::KillServer),
     (4, Alarm::TendCgroups),
     (5, Alarm::ReapOrphans),
     (6, Alarm::EndStrays),
@@ -63,7 +62,7 @@ impl Keeper {
     pub(crate) fn wish_renewal(&mut self) {
         if self.renewal.is_none() {
             let until = self.world.now.after(EXEC_TIMEOUT);
-            let generation = self.server.generation();
+            let generation = self.servers.generation();
             self.renewal = Some(Renewal { until, generation, held_back: vec![] });
             self.world.timers.arm(Alarm::Renew, until);
         }
@@ -90,14 +89,14 @@ impl Keeper {
     /// Called before each wait: executes the program anew if that is wanted and can be.
     pub(crate) fn renew_if_due(&mut self) {
         let Some(renewal) = &self.renewal else { return };
-        let settled = self.server.is_settled() && !self.attempts.iter().any(Attempt::is_newborn);
+        let settled = self.servers.are_settled() && !self.attempts.iter().any(Attempt::is_newborn);
         if !settled && self.world.now < renewal.until {
             return;
         }
         let Some(Renewal { generation, mut held_back, .. }) = self.renewal.take() else { return };
         self.world.timers.disarm(Alarm::Renew);
         // Words of a server that is dead are never acted on.
-        held_back.retain(|_| generation == self.server.generation());
+        held_back.retain(|_| generation == self.servers.generation());
         let why = match settled {
             true => self.renew(&held_back),
             false => std::io::Error::other("a program does not start"),
@@ -114,7 +113,7 @@ impl Keeper {
         self.world.journal.flush(&self.world.left);
         let mut names = Names::default();
         let image = self.image(held_back, &mut names);
-        match execute(&self.server.command().program, &image, &mut names) {
+        match execute(&self.servers.command().program, &image, &mut names) {
             Ok(never) => match never {},
             Err(error) => error,
         }
@@ -127,7 +126,7 @@ impl Keeper {
             state_dir: Bytes::copy_from_slice(origin.state_dir.as_os_str().as_bytes()),
             monitor_only: origin.containment == ContainmentChoice::MonitorOnly,
             label: origin.label.clone().into(),
-            ..self.server.setup_image(names)
+            ..self.servers.setup_image(names)
         };
         let pids = |pids: &std::collections::HashSet<rustix::process::Pid>| {
             pids.iter().map(|pid| pid.as_raw_nonzero().get()).collect()
@@ -155,10 +154,16 @@ impl Keeper {
                 Trees::Cgroups(cgroups) => Some(cgroups.to_image(names)),
                 Trees::Monitors => None,
             },
-            server: self.server.to_image(held_back, &world.outbox, names),
+            servers: self.servers.to_image(held_back, &world.outbox, names),
             attempts: self.attempts.iter().map(|attempt| attempt.to_image(names, &world.timers)).collect(),
             alarms: ALARMS.iter().filter_map(armed).collect(),
             ending: self.ending.to_image(),
+            reloaded: self.requests.reloaded_image(),
+            follower: self.follower().map(|follower| names.of(follower)),
+            log: self
+                .daemon
+                .as_ref()
+                .map(|daemon| Bytes::copy_from_slice(daemon.log().as_os_str().as_bytes())),
         };
         Image { folder: world.cgroups_folder(), setup, state: Some(state) }
     }

@@ -15,9 +15,12 @@ use procession_core::frame::image::{self, Image, folder_of};
 use procession_core::record::ExitRecord;
 use rustix::fs::{SealFlags, fcntl_get_seals};
 
+use crate::daemon::Daemon;
 use crate::keeper::Keeper;
+use crate::operator::Requests;
 use crate::renew::{Given, Missing, alarm, pid};
-use crate::server::{Server, ServerCommand};
+use crate::server::ServerCommand;
+use crate::servers::Servers;
 use crate::startup::{Inherited, dev_null};
 use crate::supervise::Attempt;
 use crate::sys::clone::Method;
@@ -121,6 +124,7 @@ fn setup_of(image: image::Setup, given: &mut Given) -> Result<Setup, Missing> {
             false => ContainmentChoice::Best,
         },
         label: text(&image.label),
+        daemon: None,
     })
 }
 
@@ -135,19 +139,24 @@ fn restore(
     given: &mut Given,
 ) -> Result<Keeper, KeeperError> {
     startup::settle().map_err(KeeperError::start("settling"))?;
-    let image::State { server, attempts, alarms, ending, .. } = &state;
-    let (server, attempts, alarms, ending) = (server.clone(), attempts.clone(), alarms.clone(), *ending);
+    let image::State { servers, attempts, alarms, ending, reloaded, follower, log, .. } = state.clone();
     let mut world = world_of(&setup, state, folder, given)?;
-    let mut resumed = Server::new(setup.server, setup.listeners, setup.held);
-    resumed.resume(server, &mut world.outbox, given).map_err(missing)?;
+    let mut resumed = Servers::new(setup.server, setup.listeners, setup.held);
+    resumed.resume(servers, given, &mut world).map_err(missing)?;
     resumed.watch(&world).map_err(KeeperError::start("events"))?;
     for image::Alarm { kind, at } in alarms {
         if let Some(alarm) = alarm(kind) {
             world.timers.arm(alarm, at);
         }
     }
-    let mut keeper = Keeper::new(world, resumed)?;
+    let mut admin = crate::open_control_socket(&setup.state_dir, &world);
+    let follower = follower.map(|follower| given.take(follower)).transpose().map_err(missing)?;
+    let follower = follower.and_then(|follower| admin.take_up(follower, &mut world));
+    let daemon = log.map(|log| Daemon::told(crate::path_of(&log)));
+    let mut keeper = Keeper::new(world, resumed, admin, daemon)?;
+    keeper.requests = Requests::from_image(reloaded, follower);
     keeper.ending = crate::ending::Ending::from_image(ending);
+    keeper.notify.resume(keeper.servers.ever_ready);
     for image in attempts {
         let (id, alarms) = (keeper.attempts.reserve(), image.alarms.clone());
         let attempt = Attempt::from_image(id, image, given).map_err(missing)?;
@@ -155,7 +164,7 @@ fn restore(
         keeper.with(id, |attempt, world| attempt.take_up(&alarms, world));
     }
     // Words that were read before are acted on before new ones are waited for.
-    keeper.on_server_words();
+    keeper.servers.ids().into_iter().for_each(|id| keeper.on_server_words(id));
     Ok(keeper)
 }
 

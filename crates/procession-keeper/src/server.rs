@@ -1,28 +1,31 @@
-//! The server, as the keeper sees it: a child with a socket, which may die at any time and
-//! is then started again.
+//! One server process, as the keeper sees it: a child with a socket, which may die at any
+//! time.
 //!
 //! Never waited for: what cannot be sent now is sent when the socket takes it. What its
-//! messages mean is `keeper`'s business.
+//! messages mean is `keeper`'s business, which of several servers serves that of `servers`.
 
 mod image;
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use procession_core::attempt::Instant;
-use procession_core::frame::{BadFrame, Decoder, Hello, ToKeeper, ToServer, VERSION};
+use procession_core::frame::{BadFrame, Decoder, Hello, ToKeeper, ToServer};
+use procession_core::outcome::WaitStatus;
+use procession_core::record::Phase;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
 
 use crate::control::{CONTROL_FD, send};
-use crate::ending::Presence;
-use crate::events::{ServerPart, Source};
+use crate::events::{ServerId, ServerPart, Source};
+use crate::notify::VARIABLES;
+use crate::outbox::Words;
 use crate::spawn::{Command, Failure, Newborn, Outcome, Process, clone, outcome, prepare};
 use crate::sys::process::{reap, signal};
 use crate::world::{Alarm, World};
@@ -38,9 +41,6 @@ pub struct ServerCommand {
     pub env: Vec<(OsString, OsString)>,
 }
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
 /// A server that dies sooner than this after its start does not die of bad luck.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -50,24 +50,15 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Read from the server before others have their turn.
 const TURN: usize = 64 * 1024;
 
-/// What the server is started from and with, and the one that runs.
+/// A server that has a process.
 pub(crate) struct Server {
-    command: ServerCommand,
-    listeners: Vec<(OwnedFd, String)>,
-    /// Never closed: they are to last as long as this process.
-    held: Vec<&'static OwnedFd>,
-    generation: u64,
-    /// Before the next start, after one that never became ready.
-    pause: Duration,
-    pub(crate) ever_ready: bool,
-    up: Option<Up>,
-}
-
-struct Up {
+    pub(crate) id: ServerId,
     process: Process,
     newborn: Option<Newborn>,
     socket: Option<UnixStream>,
     decoder: Decoder<ToKeeper>,
+    /// Frames on their way to it.
+    unsent: Words,
     greeted: bool,
     ready: bool,
     /// Waits for room in the socket.
@@ -95,116 +86,110 @@ pub(crate) struct Death {
     pub(crate) failure: Option<Failure>,
 }
 
+impl Death {
+    /// For people.
+    pub(crate) fn describe(&self) -> String {
+        let status = WaitStatus(self.wait_status);
+        match (status.code(), status.signal()) {
+            (Some(code), _) => format!("exited with {code}"),
+            (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
+        }
+    }
+
+    /// As a shell would give it.
+    pub(crate) fn exit_status(&self) -> u8 {
+        let status = WaitStatus(self.wait_status);
+        status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+    }
+}
+
 impl Server {
-    pub(crate) fn new(command: ServerCommand, listeners: Vec<(OwnedFd, String)>, held: Vec<OwnedFd>) -> Self {
-        let held = held.into_iter().map(|fd| &*Box::leak(Box::new(fd))).collect();
-        Self { command, listeners, held, generation: 0, pause: FIRST_PAUSE, ever_ready: false, up: None }
-    }
-
-    pub(crate) fn presence(&self) -> Presence {
-        match &self.up {
-            None => Presence::Gone,
-            Some(up) if up.ready => Presence::Ready,
-            Some(_) => Presence::Starting,
-        }
-    }
-
-    pub(crate) fn is_ready(&self) -> bool {
-        self.presence() == Presence::Ready
-    }
-
-    /// It has said READY.
-    pub(crate) fn became_ready(&mut self) {
-        self.ever_ready = true;
-        if let Some(up) = &mut self.up {
-            up.ready = true;
-        }
-    }
-
-    /// Starts the next generation and greets it.
-    pub(crate) fn start(&mut self, world: &mut World) -> Result<(), Failure> {
+    /// Starts `program` with the arguments of `command` and greets it.
+    pub(crate) fn start(
+        program: &Path,
+        command: &ServerCommand,
+        hello: Hello,
+        world: &mut World,
+    ) -> Result<Self, Failure> {
+        let failed = Failure::at(Phase::Prepare);
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-            .map_err(Failure::at(procession_core::record::Phase::Prepare))?;
-        let failed = Failure::at(procession_core::record::Phase::Prepare);
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(&failed)?;
         // Its own end blocks until it decides otherwise.
         rustix::io::ioctl_fionbio(&theirs, false).map_err(&failed)?;
-        let (process, newborn) = self.spawn(theirs.as_fd(), world)?;
-        drop(theirs);
-        self.generation += 1;
+        let (process, newborn) = spawn(program, command, theirs.as_fd(), world)?;
         world.own.insert(process.pid);
-        let up = Up {
+        let mut server = Self {
+            id: ServerId(hello.generation as u32),
             process,
             newborn: Some(newborn),
             socket: Some(UnixStream::from(ours)),
             decoder: Decoder::default(),
+            unsent: Words::default(),
             greeted: false,
             ready: false,
             blocked: false,
             since: world.now,
         };
-        let up = self.up.insert(up);
-        up.watch(world).map_err(&failed)?;
-        world.outbox.reset(true);
-        world.outbox.say(&ToServer::Hello(Hello {
-            version: VERSION,
-            generation: self.generation,
-            boot_id: world.boot_id,
-            keeper_pid: rustix::process::getpid().as_raw_nonzero().get().cast_unsigned(),
-            containment: world.containment(),
-            listeners: self.listeners.iter().map(|(_, name)| name.clone().into()).collect(),
-            held: u32::try_from(self.held.len()).unwrap_or(u32::MAX),
-            standby: false,
-            renew: false,
-            force: false,
-            cgroups: world.cgroups_folder(),
-        }));
+        server.say(&ToServer::Hello(hello));
+        server.watch(world).map_err(&failed)?;
+        Ok(server)
+    }
+
+    pub(crate) fn watch(&self, world: &World) -> Result<(), Errno> {
+        let source = |part| Source::Server(self.id, part);
+        world.events.add(self.process.pidfd.as_fd(), source(ServerPart::Process))?;
+        if let Some(newborn) = &self.newborn {
+            world.events.add(newborn.status(), source(ServerPart::Status))?;
+        }
+        if let Some(socket) = &self.socket {
+            world.events.add(socket.as_fd(), source(ServerPart::Socket))?;
+        }
         Ok(())
     }
 
-    fn spawn(&self, socket: BorrowedFd<'_>, world: &mut World) -> Result<(Process, Newborn), Failure> {
-        let join = |name: &[u8], value: &[u8]| [name, b"=", value].concat();
-        let added =
-            |name: &OsString| name == CONTROL_FD || self.command.env.iter().any(|(own, _)| own == name);
-        let mut env: Vec<Vec<u8>> = std::env::vars_os()
-            .filter(|(name, _)| !added(name))
-            .map(|(name, value)| join(name.as_bytes(), value.as_bytes()))
-            .collect();
-        env.extend(self.command.env.iter().map(|(name, value)| join(name.as_bytes(), value.as_bytes())));
-        env.push(format!("{CONTROL_FD}=3").into_bytes());
-        let env: Vec<&[u8]> = env.iter().map(Vec::as_slice).collect();
-        let program = self.command.program.as_os_str().as_bytes();
-        let mut argv = vec![program];
-        argv.extend(self.command.args.iter().map(|arg| arg.as_bytes()));
-        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-        let command = Command {
-            program,
-            argv: &argv,
-            env: &env,
-            directory: None,
-            stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
-            extra: Some(socket),
-            join: None,
-            umask: 0o077,
-            nice: false,
-            die_with_parent: false,
-            rlimits: &[],
-            credentials: None,
-        };
-        let prepared = prepare(&command, &mut world.stacks)?;
-        clone(prepared, world.method, None, &mut world.stacks)
-            .map_err(Failure::at(procession_core::record::Phase::Fork))
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid.as_raw_nonzero().get().cast_unsigned()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// It has said READY.
+    pub(crate) fn became_ready(&mut self) {
+        self.ready = true;
+    }
+
+    /// Puts a frame behind all that is on its way; one without a socket hears nothing.
+    pub(crate) fn say(&mut self, message: &ToServer) {
+        if self.socket.is_some() {
+            self.unsent.say(message);
+        }
+    }
+
+    /// Puts frames behind all that is on its way.
+    pub(crate) fn say_all(&mut self, frames: &mut Words) {
+        match self.socket {
+            Some(_) => self.unsent.append(frames),
+            None => frames.clear(),
+        }
+    }
+
+    /// Bytes on their way.
+    pub(crate) fn backlog(&self) -> usize {
+        self.unsent.len()
     }
 
     /// The status pipe has news: the failure, if it never reached its program.
     pub(crate) fn on_status(&mut self, world: &mut World) -> Option<Failure> {
-        let up = self.up.as_mut()?;
-        let newborn = up.newborn.take()?;
+        let newborn = self.newborn.take()?;
         world.events.remove(newborn.status());
         match outcome(newborn, &mut world.stacks) {
             Outcome::Pending(newborn) => {
-                let _ = world.events.add(newborn.status(), Source::Server(ServerPart::Status));
-                up.newborn = Some(newborn);
+                let source = Source::Server(self.id, ServerPart::Status);
+                let _ = world.events.add(newborn.status(), source);
+                self.newborn = Some(newborn);
                 None
             }
             Outcome::Closed => None,
@@ -214,19 +199,18 @@ impl Server {
 
     /// Reads some of what it says. An error: the socket is of no more use.
     pub(crate) fn read(&mut self) -> Result<Vec<ToKeeper>, ()> {
-        let Some(up) = &mut self.up else { return Ok(vec![]) };
-        let Some(socket) = &up.socket else { return Ok(vec![]) };
+        let Some(socket) = &self.socket else { return Ok(vec![]) };
         let mut buffer = [0u8; TURN];
         match rustix::io::read(socket, &mut buffer) {
             Ok(0) => return Err(()),
-            Ok(length) => up.decoder.feed(&buffer[..length]),
+            Ok(length) => self.decoder.feed(&buffer[..length]),
             // A program before this one may have read more than it acted on.
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => return Err(()),
         }
         let mut messages = vec![];
         loop {
-            match up.decoder.next() {
+            match self.decoder.next() {
                 Ok(Some(message)) => messages.push(message),
                 Ok(None) => return Ok(messages),
                 Err(error @ BadFrame::Body) => crate::complain(format_args!("server: {error}")),
@@ -238,100 +222,102 @@ impl Server {
         }
     }
 
-    /// Sends what the socket takes. The listeners, and what is held, go with the first byte.
-    pub(crate) fn flush(&mut self, world: &mut World) {
-        let Some(up) = &mut self.up else { return };
-        let Some(socket) = &up.socket else { return };
-        let listeners = self.listeners.iter().map(|(fd, _)| fd.as_fd());
-        let held = self.held.iter().map(|fd| fd.as_fd());
+    /// Sends what the socket takes. What it is `given` goes with the first byte.
+    pub(crate) fn flush(&mut self, given: &[BorrowedFd<'_>], world: &World) {
+        let Some(socket) = &self.socket else { return };
         let mut sent = 0;
-        while sent < world.outbox.bytes.len() {
-            let part = world.outbox.part(sent);
-            let fds: Vec<_> = match up.greeted {
-                true => part.fds,
-                false => listeners.clone().chain(held.clone()).collect(),
-            };
-            match send(socket, part.bytes, &fds) {
+        while sent < self.unsent.len() {
+            let part = self.unsent.part(sent);
+            let fds = if self.greeted { &part.fds } else { given };
+            match send(socket, part.bytes, fds) {
                 Ok(length) => {
                     sent += length;
-                    up.greeted = true;
+                    self.greeted = true;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 // Full, or broken: then reading will tell.
                 Err(_) => break,
             }
         }
-        world.outbox.went(sent);
-        let blocked = !world.outbox.bytes.is_empty();
-        if blocked != up.blocked {
+        self.unsent.went(sent);
+        let blocked = !self.unsent.is_empty();
+        if blocked != self.blocked {
             let flags = if blocked { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
-            let _ = world.events.modify(socket.as_fd(), Source::Server(ServerPart::Socket), flags);
-            up.blocked = blocked;
+            let source = Source::Server(self.id, ServerPart::Socket);
+            let _ = world.events.modify(socket.as_fd(), source, flags);
+            self.blocked = blocked;
         }
     }
 
     /// It hung up: nothing more comes or goes, and it is to end soon.
     pub(crate) fn hang_up(&mut self, world: &mut World) {
-        if let Some(up) = &mut self.up
-            && let Some(socket) = up.socket.take()
-        {
+        if let Some(socket) = self.socket.take() {
             world.events.remove(socket.as_fd());
-            world.outbox.reset(false);
-            world.timers.arm(Alarm::KillServer, world.now.after(LINGER));
+            self.unsent.clear();
+            world.timers.arm(Alarm::KillServer(self.id), world.now.after(LINGER));
         }
     }
 
     pub(crate) fn signal(&self, which: Signal) {
-        if let Some(up) = &self.up {
-            signal(up.process.pidfd.as_fd(), which);
-        }
+        signal(self.process.pidfd.as_fd(), which);
     }
 
     /// It is dead: what it still said is read to its end and thrown away. A spawn among it
     /// was never answered, so "not known" is true when the next server asks, and stays true.
-    pub(crate) fn bury(&mut self, world: &mut World) -> Option<Death> {
+    pub(crate) fn bury(mut self, world: &mut World) -> Death {
         let failure = self.on_status(world);
-        let up = self.up.take()?;
-        world.timers.disarm(Alarm::KillServer);
-        world.events.remove(up.process.pidfd.as_fd());
-        world.outbox.reset(false);
-        if let Some(socket) = &up.socket {
+        world.timers.disarm(Alarm::KillServer(self.id));
+        world.events.remove(self.process.pidfd.as_fd());
+        if let Some(socket) = &self.socket {
             world.events.remove(socket.as_fd());
             let mut buffer = [0u8; TURN];
             while matches!(rustix::io::read(socket, &mut buffer), Ok(1..)) {}
         }
-        let wait_status = reap(up.process.pid).map_or(0, |(status, _)| status);
-        world.own.remove(&up.process.pid);
-        let life = match (up.ready, world.now >= up.since.after(SOON)) {
+        let wait_status = reap(self.process.pid).map_or(0, |(status, _)| status);
+        world.own.remove(&self.process.pid);
+        let life = match (self.ready, world.now >= self.since.after(SOON)) {
             (false, _) => Life::NeverReady,
             (true, false) => Life::Short,
             (true, true) => Life::Long,
         };
-        Some(Death { life, wait_status, failure })
-    }
-
-    /// When to start the next one: at once after one that served, soon after one that died as
-    /// soon as it was ready, later and later after those that never were.
-    pub(crate) fn next_pause(&mut self, life: Life) -> Duration {
-        let pause = self.pause;
-        self.pause = if life == Life::NeverReady { (pause * 2).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
-        match life {
-            Life::NeverReady => pause,
-            Life::Short => FIRST_PAUSE,
-            Life::Long => Duration::ZERO,
-        }
+        Death { life, wait_status, failure }
     }
 }
 
-impl Up {
-    fn watch(&self, world: &World) -> Result<(), Errno> {
-        world.events.add(self.process.pidfd.as_fd(), Source::Server(ServerPart::Process))?;
-        if let Some(newborn) = &self.newborn {
-            world.events.add(newborn.status(), Source::Server(ServerPart::Status))?;
-        }
-        if let Some(socket) = &self.socket {
-            world.events.add(socket.as_fd(), Source::Server(ServerPart::Socket))?;
-        }
-        Ok(())
-    }
+fn spawn(
+    program: &Path,
+    server: &ServerCommand,
+    socket: BorrowedFd<'_>,
+    world: &mut World,
+) -> Result<(Process, Newborn), Failure> {
+    let join = |name: &[u8], value: &[u8]| [name, b"=", value].concat();
+    let ours = |name: &OsString| name == CONTROL_FD || VARIABLES.iter().any(|variable| name == variable);
+    let added = |name: &OsString| ours(name) || server.env.iter().any(|(own, _)| own == name);
+    let mut env: Vec<Vec<u8>> = std::env::vars_os()
+        .filter(|(name, _)| !added(name))
+        .map(|(name, value)| join(name.as_bytes(), value.as_bytes()))
+        .collect();
+    env.extend(server.env.iter().map(|(name, value)| join(name.as_bytes(), value.as_bytes())));
+    env.push(format!("{CONTROL_FD}=3").into_bytes());
+    let env: Vec<&[u8]> = env.iter().map(Vec::as_slice).collect();
+    // Whatever file it is started from, it goes by the name it was given.
+    let mut argv = vec![server.program.as_os_str().as_bytes()];
+    argv.extend(server.args.iter().map(|arg| arg.as_bytes()));
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let command = Command {
+        program: program.as_os_str().as_bytes(),
+        argv: &argv,
+        env: &env,
+        directory: None,
+        stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        extra: Some(socket),
+        join: None,
+        umask: 0o077,
+        nice: false,
+        die_with_parent: false,
+        rlimits: &[],
+        credentials: None,
+    };
+    let prepared = prepare(&command, &mut world.stacks)?;
+    clone(prepared, world.method, None, &mut world.stacks).map_err(Failure::at(Phase::Fork))
 }

@@ -83,6 +83,7 @@ pub(crate) struct Newborn {
 }
 
 /// A new process and the handle to it.
+#[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) pid: Pid,
     pub(crate) pidfd: OwnedFd,

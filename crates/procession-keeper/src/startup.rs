@@ -7,6 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit, umask};
 
+use crate::notify::VARIABLES;
 use crate::sys::signals;
 
 /// What the keeper was given and changed for itself.
@@ -37,6 +38,27 @@ pub(crate) fn settle() -> Result<Inherited, Errno> {
     let strangers = getpid().as_raw_nonzero().get() == 1
         || crate::orphans::children().is_none_or(|children| !children.is_empty());
     Ok(Inherited { nofile: raise_open_files(), niced, strangers })
+}
+
+/// What servers get, and a keeper that is renewed, from now on; what a service manager said to
+/// this process stays.
+pub(crate) fn replace_environment(variables: &[bytes::Bytes]) {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let ours = |name: &OsStr| VARIABLES.iter().any(|variable| name == *variable);
+    let old: Vec<_> = std::env::vars_os().map(|(name, _)| name).filter(|name| !ours(name)).collect();
+    for name in old {
+        // SAFETY: this process has one thread.
+        unsafe { std::env::remove_var(name) };
+    }
+    for variable in variables {
+        let Some(at) = variable.iter().skip(1).position(|byte| *byte == b'=') else { continue };
+        let (name, value) = (OsStr::from_bytes(&variable[..=at]), OsStr::from_bytes(&variable[at + 2..]));
+        if !ours(name) && !variable.contains(&0) {
+            // SAFETY: this process has one thread.
+            unsafe { std::env::set_var(name, value) };
+        }
+    }
 }
 
 /// So that no descriptor of ours is ever 0, 1 or 2, which children overwrite.

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use procession_core::attempt::{Instant, Timer};
-use procession_core::frame::{Message, OutputNotice, ToServer};
+use procession_core::frame::{OutputNotice, ToServer};
 use procession_core::id::AttemptKey;
 use procession_core::record::{Containment, ExitRecord};
 use rustix::process::{Pid, Signal};
 
-use crate::events::{AttemptId, Events};
+use crate::events::{AttemptId, Events, ServerId};
 use crate::journal::Journal;
 use crate::orphans::{self, Escaped};
-use crate::outbox::Queue;
+use crate::outbox::Words;
 use crate::spawn::Process;
 use crate::startup::Inherited;
 use crate::sys::clone::Method;
@@ -50,7 +50,9 @@ pub(crate) enum Alarm {
     /// The server is started again.
     StartServer,
     /// A server that hung up without ending is ended.
-    KillServer,
+    KillServer(ServerId),
+    /// A handover takes too long.
+    Handover,
     /// Cgroups that were not empty are removed.
     TendCgroups,
     /// Orphans are reaped.
@@ -59,6 +61,10 @@ pub(crate) enum Alarm {
     EndStrays,
     /// A renewal waits no longer than this.
     Renew,
+    /// Askers who say nothing are sent away, and others let in again.
+    TendAskers,
+    /// The service manager is told that the server is well, if it is.
+    Watchdog,
     /// The keeper was asked to end and waits for a server no longer than this.
     LookForTheEnd,
     /// Nor does it wait for ever for what it has killed.
@@ -180,24 +186,32 @@ impl World {
 /// Beyond this, notices of output are dropped: the next one says all that it said.
 const ENOUGH: usize = 256 * 1024;
 
-/// What the server has not yet taken. Without a server nothing is kept: a new one asks LIST.
+/// News for the server that serves. Without a server nothing is kept: a new one asks LIST.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     pub(crate) open: bool,
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) attached: Queue,
+    pub(crate) news: Words,
+    /// Bytes before these that its socket has not taken yet.
+    pub(crate) backlog: usize,
 }
 
 impl Outbox {
     /// Bounded by what can be said at all: one start and one end an attempt, and answers.
     pub(crate) fn say(&mut self, message: &ToServer) {
         if self.open {
-            message.encode(&mut self.bytes);
+            self.news.say(message);
+        }
+    }
+
+    /// With these descriptors.
+    pub(crate) fn say_with(&mut self, message: &ToServer, fds: Vec<OwnedFd>) {
+        if self.open {
+            self.news.say_with(message, fds);
         }
     }
 
     pub(crate) fn mention(&mut self, notice: OutputNotice) {
-        if self.bytes.len() < ENOUGH {
+        if self.backlog + self.news.len() < ENOUGH {
             self.say(&ToServer::Output(notice));
         }
     }

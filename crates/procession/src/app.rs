@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -13,16 +12,16 @@ use procession_core::command::Surroundings;
 use procession_core::frame::{Hello, ToKeeper, VERSION};
 use procession_store::Store;
 use procession_store::sqlite::SqliteStore;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
 
 use crate::background::{Background, EXIT_BUG};
 use crate::board::Board;
-use crate::config::{Auth, Config, LoadOptions, load};
+use crate::cli::ServerArgs;
+use crate::config::{Auth, Config, LoadOptions, Snapshot, load, restore};
 use crate::data::DataDir;
 use crate::drain::{Drain, Stage};
 use crate::facts::Facts;
+use crate::handover::Handover;
 use crate::http::{self, Gate, Listener};
 use crate::keeper::{Greeting, KeeperLink, greet};
 use crate::maintenance;
@@ -30,7 +29,9 @@ use crate::meters::Meters;
 use crate::say;
 use crate::scheduler::{Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, recover};
 use crate::space::Space;
+use crate::standby::{Turn, stand_by};
 use crate::submit::Door;
+use crate::way_out;
 
 /// Descriptors kept free of connections: the store, files being read, pipes.
 const RESERVED_DESCRIPTORS: u64 = 256;
@@ -38,31 +39,51 @@ const RESERVED_DESCRIPTORS: u64 = 256;
 /// Connections at once, however many descriptors there are.
 const MAX_CONNECTIONS: usize = 20_000;
 
-/// How long open answers get after everything else has ended.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The config is wrong (sysexits' `EX_CONFIG`).
+const EXIT_CONFIG: u8 = 78;
 
-/// Runs the server; returns its exit status.
-pub fn run(config_path: &Path) -> anyhow::Result<u8> {
+/// Runs the server; returns its exit status. As a daemon it lets go of where its caller
+/// speaks once it answers.
+pub fn run(config_path: &Path, args: &ServerArgs) -> anyhow::Result<u8> {
     let socket = procession_keeper::take_control_socket()?;
-    let greeting = greet(socket)?;
+    let mut greeting = greet(socket)?;
+    let loaded_at = Timestamp::now();
     // Whether a listener may be reached from outside was settled by the keeper's start.
     let options = LoadOptions { insecure: true, ..LoadOptions::default() };
-    let config = load(config_path, &options).map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
+    let config = if greeting.hello.standby {
+        match stand_by(&mut greeting, config_path, &options)? {
+            Turn::TakeOver(config) => *config,
+            Turn::Refused => return Ok(EXIT_CONFIG),
+            Turn::NotWanted => return Ok(0),
+        }
+    } else {
+        let in_force = args.in_force.as_deref().filter(|_| greeting.hello.generation > 1);
+        let config = match in_force.and_then(|kept| Snapshot::read(kept).ok()) {
+            // Nobody asked for another config: one before this server died.
+            Some(snapshot) => restore(snapshot, &options),
+            None => load(config_path, &options),
+        };
+        config.map_err(|wrong| anyhow::anyhow!("{wrong}"))?
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(config, greeting))
+    runtime.block_on(serve(Arc::new(config), loaded_at, greeting, args.daemon))
 }
 
-async fn serve(config: Config, greeting: Greeting) -> anyhow::Result<u8> {
-    let config = Arc::new(config);
+async fn serve(
+    config: Arc<Config>,
+    loaded_at: Timestamp,
+    greeting: Greeting,
+    daemon: bool,
+) -> anyhow::Result<u8> {
     let background = Background::default();
     let data = DataDir::existing(&config.server.data_dir);
     let hello = greeting.hello.clone();
     std::fs::write(data.server_pid(), format!("{}\n", std::process::id()))?;
     data.clear_incoming()?;
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.database())?);
+    let store = Arc::new(SqliteStore::open(&data.database())?);
     store.put_tasks(config.tasks.keys().cloned().collect()).await?;
 
     // Held to the end of this function, which is the server's.
@@ -77,20 +98,45 @@ async fn serve(config: Config, greeting: Greeting) -> anyhow::Result<u8> {
     });
     let owned = Owned::ask(&keeper, &mut inbox).await?;
 
-    let drain = Arc::new(Drain::default());
-    let scheduler = scheduler(&config, &data, &hello, store, keeper, &background, &owned)?;
+    let (drain, handover) = (Arc::new(Drain::default()), Arc::new(Handover::default()));
+    let scheduler = scheduler(&config, &data, &hello, store.clone(), keeper, &background, &owned)?;
     recover(&scheduler, owned, &hello).await?;
+    if hello.force {
+        scheduler.cancel_removed().await?;
+    }
     start_services(&scheduler, &drain, &config, inbox);
-    let context = context(&config, scheduler.clone(), drain.clone(), &hello)?;
-    listen(listeners, &context, &background)?;
+    let facts = Facts {
+        started_at: Timestamp::now(),
+        config_loaded_at: loaded_at,
+        revision: config.revision.clone(),
+        containment: hello.containment,
+        keeper_pid: hello.keeper_pid,
+        slots: config.limits.max_running,
+    };
+    let context = context(&config, scheduler.clone(), drain.clone(), handover.clone(), &hello, facts)?;
+    listen(listeners, &context)?;
+    if let Err(error) = config.snapshot.keep(&data.config_in_force()) {
+        tracing::warn!(%error, "after a crash the config will be read from its file");
+    }
     scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
+    if hello.renew {
+        scheduler.keeper.send(&ToKeeper::Renew);
+    }
     // Said first to the keeper: who reads the line may do anything, also end this process.
     scheduler.keeper.written().await;
+    if daemon {
+        go_quiet(&data)?;
+    }
     announce(&hello);
 
-    wait_for_the_end(&scheduler, &drain, &config).await;
-    scheduler.keeper.send(&ToKeeper::Goodbye { status: 0 });
-    background.end(LAST_WORDS).await;
+    drain.reached(Stage::Retiring).await;
+    if drain.stage() == Stage::Retiring {
+        way_out::give_place(&scheduler, store, &handover, &drain, &config).await;
+    } else {
+        way_out::drain(&scheduler, &drain, &config).await;
+        scheduler.keeper.send(&ToKeeper::Goodbye { status: 0 });
+    }
+    background.end(way_out::LAST_WORDS).await;
     Ok(0)
 }
 
@@ -144,12 +190,12 @@ fn start_services(
     let (one, drain_too) = (scheduler.clone(), drain.clone());
     background.service("inbox", async move {
         one.clone().listen(inbox, drain_too).await;
-        if !one.background.stopping().is_cancelled() {
+        // Whose work is put down needs no keeper any more.
+        if !one.background.is_put_down() {
             tracing::error!("the keeper is gone; the server ends");
             std::process::exit(EXIT_BUG);
         }
     });
-    background.service("hang-ups", hear_hang_ups(background.stopping().clone()));
     background.service("dispatcher", scheduler.clone().dispatch(drain.clone()));
     let watcher = scheduler.clone();
     background.service("progress", async move {
@@ -168,7 +214,9 @@ fn context(
     config: &Arc<Config>,
     scheduler: Arc<Scheduler>,
     drain: Arc<Drain>,
+    handover: Arc<Handover>,
     hello: &Hello,
+    facts: Facts,
 ) -> anyhow::Result<http::Context> {
     let token = match config.server.auth {
         Auth::None => None,
@@ -184,12 +232,11 @@ fn context(
     };
     let names = hello.listeners.iter().filter_map(|name| std::str::from_utf8(name).ok());
     let addresses: Vec<SocketAddr> = names.filter_map(|name| name.parse().ok()).collect();
-    let slots = config.limits.max_running;
     let waker = scheduler.clone();
     let door = Door {
         surroundings: scheduler.surroundings.clone(),
         revision: config.revision.clone(),
-        slots,
+        slots: facts.slots,
         store: scheduler.store.clone(),
         data: scheduler.data.clone(),
         meters: scheduler.meters.clone(),
@@ -211,42 +258,30 @@ fn context(
         data: scheduler.data.clone(),
         meters: scheduler.meters.clone(),
         drain,
-        facts: Facts {
-            started_at: Timestamp::now(),
-            revision: config.revision.clone(),
-            containment: hello.containment,
-            keeper_pid: hello.keeper_pid,
-            slots,
-        },
+        handover,
+        facts,
         background: scheduler.background.clone(),
         scheduler,
     }
     .into())
 }
 
-fn listen(
-    listeners: Vec<std::os::fd::OwnedFd>,
-    context: &http::Context,
-    background: &Background,
-) -> anyhow::Result<()> {
+fn listen(listeners: Vec<std::os::fd::OwnedFd>, context: &http::Context) -> anyhow::Result<()> {
     let descriptors =
         rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let most = usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).unwrap_or(usize::MAX);
     let places = Arc::new(Semaphore::new(most.clamp(16, MAX_CONNECTIONS)));
     for socket in listeners {
         let listener = Listener::adopt(socket)?;
-        let router = http::router(context.clone());
-        background.service("accept", http::accept(listener, router, places.clone(), background.clone()));
+        context.background.service("accept", http::accept(listener, context.clone(), places.clone()));
     }
     Ok(())
 }
 
-/// The keeper hands on SIGHUP, which ends a process that does not listen for it.
-async fn hear_hang_ups(stopping: CancellationToken) {
-    let Ok(mut hang_ups) = signal(SignalKind::hangup()) else { return };
-    while stopping.run_until_cancelled(hang_ups.recv()).await.is_some() {
-        tracing::warn!("this version does not read its config again; restart it to do so");
-    }
+/// Lets go of where whoever started the daemon speaks.
+fn go_quiet(data: &DataDir) -> anyhow::Result<()> {
+    let log = procession_keeper::open_log(&data.stderr_log())?;
+    Ok(procession_keeper::replace_output(&log, &log)?)
 }
 
 /// Says where the server is; people and scripts wait for this line.
@@ -258,28 +293,5 @@ fn announce(hello: &Hello) {
         } else {
             say::line(&format!("listening on http://{name}"));
         }
-    }
-}
-
-/// Serves until a signal; then waits for running jobs, at most `stop_timeout` or until a
-/// second signal, and ends what is left.
-async fn wait_for_the_end(scheduler: &Arc<Scheduler>, drain: &Drain, config: &Config) {
-    drain.reached(Stage::Draining).await;
-    // A claim under way is launched first: what the store says runs must reach the keeper.
-    drain.no_more_launches().await;
-    let running = scheduler.running.len();
-    if running > 0 {
-        say::line(&format!("stopping: waiting for {running} running jobs; once more ends them"));
-    }
-    tokio::select! {
-        () = scheduler.running.none_left() => return,
-        () = drain.reached(Stage::Ending) => {}
-        () = tokio::time::sleep(config.server.stop_timeout) => drain.advance(Stage::Ending),
-    }
-    scheduler.stop_all(false);
-    let longest = config.tasks.values().map(|task| task.grace).max().unwrap_or_default();
-    if tokio::time::timeout(longest + LAST_WORDS, scheduler.running.none_left()).await.is_err() {
-        // Their ends wait in the keeper's journal for the next server.
-        tracing::error!(running = scheduler.running.len(), "some ends could not be recorded");
     }
 }

@@ -13,16 +13,34 @@ use tokio_util::task::TaskTracker;
 /// Exit status after a bug (sysexits' `EX_SOFTWARE`).
 pub const EXIT_BUG: i32 = 70;
 
+/// Exit status of a server that cannot give its place away in time (sysexits' `EX_TEMPFAIL`).
+pub const EXIT_STUCK: i32 = 75;
+
 /// Exit status after a disk that did not keep what it was given (sysexits' `EX_IOERR`).
 pub const EXIT_DISK: i32 = 74;
 
 /// A handle to all concurrent work; cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Background {
     services: TaskTracker,
     connections: TaskTracker,
     errands: TaskTracker,
     stop: CancellationToken,
+    /// Fires with `stop`, or before it.
+    put_down: CancellationToken,
+}
+
+impl Default for Background {
+    fn default() -> Self {
+        let stop = CancellationToken::new();
+        Self {
+            services: TaskTracker::new(),
+            connections: TaskTracker::new(),
+            errands: TaskTracker::new(),
+            put_down: stop.child_token(),
+            stop,
+        }
+    }
 }
 
 impl Background {
@@ -58,9 +76,32 @@ impl Background {
         }
     }
 
-    /// Waits; `false` at once when everything is to end.
+    /// Waits; `false` at once when work is to be put down.
     pub async fn goes_on_after(&self, wait: Duration) -> bool {
-        self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
+        self.put_down.run_until_cancelled(tokio::time::sleep(wait)).await.is_some()
+    }
+
+    /// Ends all work that nobody here waits for: another server does it from now on. Clients
+    /// are served on.
+    pub fn put_down_work(&self) {
+        self.put_down.cancel();
+    }
+
+    /// Whether work is put down.
+    pub fn is_put_down(&self) -> bool {
+        self.put_down.is_cancelled()
+    }
+
+    /// Waits at most `bound` until all errands are done; whether they are. No new ones may come.
+    pub async fn errands_done(&self, bound: Duration) -> bool {
+        self.errands.close();
+        tokio::time::timeout(bound, self.errands.wait()).await.is_ok()
+    }
+
+    /// Returns once no connection is open and no request worked on. No new ones may come.
+    pub async fn connections_gone(&self) {
+        self.connections.close();
+        self.connections.wait().await;
     }
 
     /// Fires when everything is to end.

@@ -76,6 +76,11 @@ impl DataDir {
         self.root.join("keeper")
     }
 
+    /// The texts of the config in force.
+    pub fn config_in_force(&self) -> PathBuf {
+        self.keeper().join("config.json")
+    }
+
     /// What jobs leave behind.
     pub fn jobs(&self) -> PathBuf {
         self.root.join("jobs")
@@ -94,6 +99,11 @@ impl DataDir {
     /// The daemon's logs.
     pub fn log(&self) -> PathBuf {
         self.root.join("log")
+    }
+
+    /// What a daemon's processes say that is no log entry.
+    pub fn stderr_log(&self) -> PathBuf {
+        self.log().join("stderr.log")
     }
 
     /// Everything one job leaves; exists only where it left something.

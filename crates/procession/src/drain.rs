@@ -1,6 +1,7 @@
-//! How far the server is on its way out. Asked by the keeper (a signal), watched by
-//! admission, dispatch and readiness.
+//! How far the server is on its way out. Asked by the keeper (a signal, the command line, a
+//! server that takes over), watched by admission, dispatch and readiness.
 
+use procession_core::frame::Shutdown;
 use tokio::sync::watch;
 
 /// The way out.
@@ -8,6 +9,8 @@ use tokio::sync::watch;
 pub enum Stage {
     /// Business as usual.
     Serving,
+    /// Another server takes over: starts no job, and no request.
+    Retiring,
     /// Takes and starts nothing new; waits for what runs.
     Draining,
     /// Ends what runs.
@@ -18,16 +21,35 @@ pub enum Stage {
 #[derive(Debug)]
 pub struct Drain {
     stage: watch::Sender<Stage>,
+    asked: watch::Sender<Shutdown>,
     launches_over: watch::Sender<bool>,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { stage: watch::Sender::new(Stage::Serving), launches_over: watch::Sender::new(false) }
+        Self {
+            stage: watch::Sender::new(Stage::Serving),
+            asked: watch::Sender::new(Shutdown::default()),
+            launches_over: watch::Sender::new(false),
+        }
     }
 }
 
 impl Drain {
+    /// The operator asks for an end; what was said before holds where this says nothing else.
+    pub fn ask(&self, shutdown: Shutdown) {
+        self.asked.send_modify(|asked| {
+            asked.timeout = shutdown.timeout.or(asked.timeout);
+            asked.keep_jobs |= shutdown.keep_jobs;
+        });
+        self.advance(if shutdown.now { Stage::Ending } else { Stage::Draining });
+    }
+
+    /// How the operator wants it to end, now and whenever that changes.
+    pub fn asked(&self) -> watch::Receiver<Shutdown> {
+        self.asked.subscribe()
+    }
+
     /// Moves to `stage`, unless further already.
     pub fn advance(&self, stage: Stage) {
         self.stage.send_if_modified(|now| {
@@ -46,6 +68,11 @@ impl Drain {
 
     /// Whether nothing new is taken.
     pub fn is_draining(&self) -> bool {
+        self.stage() >= Stage::Draining
+    }
+
+    /// Whether nothing new is started.
+    pub fn starts_nothing(&self) -> bool {
         self.stage() > Stage::Serving
     }
 

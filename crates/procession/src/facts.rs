@@ -8,7 +8,9 @@ use procession_core::record::Containment;
 pub struct Facts {
     /// When it began to serve.
     pub started_at: Timestamp,
-    /// The config in force.
+    /// When the config in force was read.
+    pub config_loaded_at: Timestamp,
+    /// Its revision.
     pub revision: String,
     /// How trees are held together here.
     pub containment: Containment,

@@ -8,6 +8,7 @@ mod config;
 mod data;
 mod drain;
 mod facts;
+mod handover;
 mod http;
 mod keeper;
 mod maintenance;
@@ -17,8 +18,10 @@ mod removal;
 mod say;
 mod scheduler;
 mod space;
+mod standby;
 mod submit;
 mod tail;
+mod way_out;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
     let Cli { global, command } = cli::parse();
     match command {
         Command::Serve(args) => cli::serve(&args, &global),
-        Command::Server => serve(&global),
+        Command::Server(args) => serve(&global, &args),
         Command::Keeper(args) => cli::keeper(&args),
         Command::Demo(args) => cli::demo(&args, &global),
         Command::Verb(verb) => cli::run(&global, &verb),
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 /// The server process, which only a keeper starts.
-fn serve(global: &cli::Global) -> ExitCode {
+fn serve(global: &cli::Global, args: &cli::ServerArgs) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PROCESSION_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt()
@@ -48,7 +51,7 @@ fn serve(global: &cli::Global) -> ExitCode {
         .log_internal_errors(false)
         .init();
     let config = global.config.as_deref().unwrap_or(std::path::Path::new("procession.toml"));
-    match app::run(config) {
+    match app::run(config, args) {
         Ok(status) => status.into(),
         Err(error) => {
             say::line(&format!("error: {error:#}"));

@@ -74,10 +74,11 @@ impl Tail {
         Self { total, written: total, over: false, limit, source: Source::File(file) }
     }
 
-    /// A stream that goes straight to its file: as much of it as is there by now.
-    pub fn straight(file: PathBuf) -> Self {
+    /// A stream that is being written and of which only the file tells how far: as much of it
+    /// as is there by now.
+    pub fn growing(limit: u64, file: PathBuf) -> Self {
         let total = open_regular(&file).and_then(|file| file.metadata()).map_or(0, |meta| meta.len());
-        Self { total, written: total, over: false, limit: u64::MAX, source: Source::File(file) }
+        Self::running(total, limit, file)
     }
 
     /// Nothing, and nothing will come: the attempt never ran.

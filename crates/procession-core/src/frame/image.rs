@@ -12,6 +12,7 @@ mod values;
 
 use bytes::Bytes;
 
+use super::Shutdown;
 use super::codec::BadFrame;
 use super::fields::{Reader, Writer};
 use super::values::Value;
@@ -116,14 +117,29 @@ pub struct State {
     pub overdue: Vec<Overdue>,
     /// Cgroups; `None`: monitors hold the trees.
     pub cgroups: Option<Cgroups>,
-    /// The server.
-    pub server: Server,
+    /// The servers.
+    pub servers: Servers,
     /// Attempts that are not over.
     pub attempts: Vec<Attempt>,
     /// Alarms that are no attempt's.
     pub alarms: Vec<Alarm>,
     /// How far its own end has come.
     pub ending: Ending,
+    /// How the last reload went; `None`: there was none.
+    pub reloaded: Option<Reloaded>,
+    /// The connection of whoever attached and stands in for the keeper.
+    pub follower: Option<Fd>,
+    /// The file that stdout and stderr of a daemon go to.
+    pub log: Option<Bytes>,
+}
+
+/// How a reload went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Wall clock, Unix microseconds.
+    pub at_us: i64,
+    /// Why it was refused; empty: it was not.
+    pub error: Bytes,
 }
 
 /// A child and the handle to it.
@@ -174,22 +190,28 @@ pub struct Slot {
     pub killed: bool,
 }
 
-/// The server's side.
+/// The servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Server {
+pub struct Servers {
     /// How many there were.
     pub generation: u64,
     /// Before the next start, microseconds.
     pub pause_us: u64,
     /// One of them was ready.
     pub ever_ready: bool,
-    /// The one that runs.
-    pub up: Option<Up>,
+    /// What stands at the program's path did not become ready.
+    pub distrusted: bool,
+    /// The one that serves.
+    pub current: Option<Up>,
+    /// Those that have handed over.
+    pub retired: Vec<Up>,
 }
 
 /// A server process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Up {
+    /// Its generation.
+    pub id: u32,
     /// The process.
     pub process: Process,
     /// Its socket; `None`: it has hung up.
@@ -361,6 +383,8 @@ pub struct Ending {
     pub alone_until: Option<Instant>,
     /// Every attempt was asked to end.
     pub attempts_ended: bool,
+    /// What was asked for beside the end.
+    pub wish: Shutdown,
 }
 
 impl Image {

@@ -15,6 +15,7 @@ impl Ending {
             goodbye: self.goodbye,
             alone_until: self.alone_until,
             attempts_ended: self.attempts_ended,
+            wish: self.wish,
         }
     }
 
@@ -25,6 +26,7 @@ impl Ending {
             goodbye: image.goodbye,
             alone_until: image.alone_until,
             attempts_ended: image.attempts_ended,
+            wish: image.wish,
         }
     }
 }

@@ -1,9 +1,9 @@
-//! A copy of the keeper that goes its own way: for monitors.
+//! A copy of this process that goes its own way: for monitors, which end in the function they
+//! were made for, and for daemons, which go on where their caller stands.
 //!
-//! The keeper has one thread, so the copy may run any code. It never returns into the
-//! keeper's: it ends in the function it was made for.
+//! This process has one thread, so the copy may run any code.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open};
@@ -22,16 +22,31 @@ pub(crate) fn fork(life: impl FnOnce()) -> Result<Process, Errno> {
             unsafe { libc::_exit(if outcome.is_ok() { 0 } else { 70 }) }
         }
         -1 => Err(super::signals::last_error()),
-        number => {
-            let pid = Pid::from_raw(number).ok_or(Errno::INVAL)?;
-            drop(place);
-            pidfd_open(pid, PidfdFlags::empty()).map(|pidfd| Process { pid, pidfd }).inspect_err(|_| {
-                // Ours and unreaped: the pid is its own.
-                let _ = kill_process(pid, Signal::KILL);
-                let _ = super::process::reap(pid);
-            })
-        }
+        number => child(number, place),
     }
+}
+
+/// Forks a child that returns from here too, with `None`.
+pub(crate) fn fork_on() -> Result<Option<Process>, Errno> {
+    let place = pidfd_open(getpid(), PidfdFlags::empty())?;
+    // SAFETY: this process has one thread (the caller has looked), so no lock is held by
+    // another.
+    match unsafe { libc::fork() } {
+        0 => Ok(None),
+        -1 => Err(super::signals::last_error()),
+        number => child(number, place).map(Some),
+    }
+}
+
+/// The child just forked, its handle in the `place` that was held for it.
+fn child(number: i32, place: OwnedFd) -> Result<Process, Errno> {
+    let pid = Pid::from_raw(number).ok_or(Errno::INVAL)?;
+    drop(place);
+    pidfd_open(pid, PidfdFlags::empty()).map(|pidfd| Process { pid, pidfd }).inspect_err(|_| {
+        // Ours and unreaped: the pid is its own.
+        let _ = kill_process(pid, Signal::KILL);
+        let _ = super::process::reap(pid);
+    })
 }
 
 /// Closes every descriptor but the standard ones and these. Only in a copy: the values that
@@ -70,4 +85,25 @@ pub(crate) fn detach_standard(null: impl AsFd) {
         // SAFETY: replaces a standard descriptor, which no Rust value owns.
         unsafe { libc::dup2(null.as_fd().as_raw_fd(), standard) };
     }
+}
+
+/// Puts `fd` in place of a standard descriptor.
+pub(crate) fn replace_standard(standard: i32, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    debug_assert!((0..=2).contains(&standard));
+    // SAFETY: replaces a standard descriptor, which no Rust value owns.
+    match unsafe { libc::dup2(fd.as_raw_fd(), standard) } {
+        -1 => Err(super::signals::last_error()),
+        _ => Ok(()),
+    }
+}
+
+/// A descriptor that whoever started this process has passed on by its number.
+pub(crate) fn take_passed(number: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: sets a flag on a descriptor, open or not; takes no pointers.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+        return Err(super::signals::last_error());
+    }
+    // SAFETY: open (fcntl said so), passed to this process to be its own, and taken before
+    // anything of ours was opened.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

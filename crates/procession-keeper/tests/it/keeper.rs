@@ -150,6 +150,12 @@ impl Keeper {
         Server::greet(control, link, pid)
     }
 
+    /// A server that was greeted and has said nothing yet.
+    pub(crate) fn next_standby(&mut self) -> Server {
+        let Link { control, link, pid } = self.next_link();
+        Server::meet(control, link, pid)
+    }
+
     /// The same, before it has heard or said anything.
     pub(crate) fn next_link(&mut self) -> Link {
         self.rendezvous.set_nonblocking(true).expect("set");
@@ -198,6 +204,16 @@ impl Keeper {
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).expect("our own child");
+    }
+
+    pub(crate) fn still_runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Whether this is the keeper's only child.
+    pub(crate) fn has_no_child_beside(&self, pid: u32) -> bool {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid());
+        std::fs::read_to_string(path).is_ok_and(|children| children.trim() == pid.to_string())
     }
 
     /// How the keeper ended; it has been told to.
@@ -255,6 +271,13 @@ pub(crate) fn bytes(path: &Path) -> bytes::Bytes {
 
 impl Server {
     fn greet(control: UnixStream, link: UnixStream, pid: u32) -> Server {
+        let mut server = Self::meet(control, link, pid);
+        server.say(&ToKeeper::Ready { version: VERSION });
+        server
+    }
+
+    /// Hears HELLO and says nothing.
+    fn meet(control: UnixStream, link: UnixStream, pid: u32) -> Server {
         let mut buffer = [0; 4096];
         let mut listeners = vec![];
         let mut decoder = Decoder::default();
@@ -268,10 +291,7 @@ impl Server {
             }
         };
         let held = listeners.split_off(hello.listeners.len());
-        let heard = VecDeque::new();
-        let mut server = Server { control, decoder, heard, hello, listeners, held, link, pid };
-        server.say(&ToKeeper::Ready { version: VERSION });
-        server
+        Server { control, decoder, heard: VecDeque::new(), hello, listeners, held, link, pid }
     }
 
     pub(crate) fn say(&mut self, message: &ToKeeper) {

@@ -3,12 +3,15 @@
 //! Nothing waits for time to pass: `wait_for` polls a condition under a bound.
 #![expect(clippy::disallowed_methods, reason = "the harness starts keepers, and polls")]
 
+mod admin;
 mod clean;
 mod ends;
 mod escape;
 mod files;
+mod handover;
 mod keeper;
 mod model;
+mod notify;
 mod renew;
 mod server;
 mod slice;

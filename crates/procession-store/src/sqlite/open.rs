@@ -44,6 +44,20 @@ pub(super) fn writable(path: &Path) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
+/// A connection that reads a store nobody prepared: after the look that [`writable`] takes
+/// at it; `None` where there is none.
+pub(super) fn as_it_is(path: &Path) -> Result<Option<Connection>, StoreError> {
+    schema::check_library(rusqlite::version_number())?;
+    match fs::metadata(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(refused(path, &error, "check its permissions")),
+    }
+    // Who writes to it may copy its log between two of our glances, and it seems cut off.
+    look(path).or_else(|_| look(path))?;
+    readable(path).map(Some)
+}
+
 /// A connection that reads a store which [`writable`] opened.
 pub(super) fn readable(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

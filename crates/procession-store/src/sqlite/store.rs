@@ -36,6 +36,19 @@ impl SqliteStore {
         let writer = Writer::start(open::writable(path)?, path)?;
         Ok(Self { readers: Readers::start(path)?, writer })
     }
+
+    /// Looks at the store at `path` as [`SqliteStore::open`] would and changes nothing, also
+    /// while another process writes to it. Gives the counts of its tasks; none without a file.
+    pub fn check(path: &Path) -> Result<BTreeMap<TaskName, TaskCounts>, StoreError> {
+        open::as_it_is(path)?.map_or_else(|| Ok(BTreeMap::new()), |conn| tasks::stats(&conn))
+    }
+
+    /// Gives the store away: writes sent before are committed and answered, later ones are
+    /// [`StoreError::Closed`], and another process may open the file. Reads go on and see
+    /// what that one commits. Blocks until the last write is on the disk.
+    pub fn stop_writing(&self) {
+        self.writer.stop();
+    }
 }
 
 #[async_trait]

@@ -8,6 +8,7 @@
 
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -80,8 +81,9 @@ impl<T: Send, F: FnMut(&mut Tx<'_>) -> Result<T, StoreError> + Send> Work for Ca
 
 /// The way to the thread.
 pub(super) struct Writer {
-    sender: Option<Sender<Box<dyn Work>>>,
-    thread: Option<JoinHandle<()>>,
+    /// None once it is stopped.
+    sender: RwLock<Option<Sender<Box<dyn Work>>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
@@ -93,7 +95,7 @@ impl Writer {
             .name("store-write".into())
             .spawn(move || hand.serve(&receiver))
             .map_err(|error| StoreError::Database(format!("no thread to write: {error}")))?;
-        Ok(Self { sender: Some(sender), thread: Some(thread) })
+        Ok(Self { sender: RwLock::new(Some(sender)), thread: Mutex::new(Some(thread)) })
     }
 
     /// Runs a verb; returns when its transaction is committed.
@@ -104,19 +106,30 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         let call = Call { sync, verb, outcome: Err(StoreError::Closed), reply };
-        let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
-        sender.send(Box::new(call)).map_err(|_| StoreError::Closed)?;
+        self.send(Box::new(call))?;
         answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    fn send(&self, work: Box<dyn Work>) -> Result<(), StoreError> {
+        let sender = self.sender.read().unwrap_or_else(PoisonError::into_inner);
+        sender.as_ref().ok_or(StoreError::Closed)?.send(work).map_err(|_| StoreError::Closed)
+    }
+
+    /// Ends the thread: what was sent before is committed and answered, what comes later is
+    /// `Closed`. Blocks until its connection is closed.
+    pub(super) fn stop(&self) {
+        *self.sender.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic in the thread was told to its callers as `Closed`.
+            let _ = thread.join();
+        }
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.sender = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic in the thread was told to its callers as `Closed`.
-            let _ = thread.join();
-        }
+        self.stop();
     }
 }
 

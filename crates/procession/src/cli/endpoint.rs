@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use hyper::Uri;
 
 use super::Global;
-use crate::config::{self, LoadOptions};
+use crate::config;
 
 /// A server, as far as it is known before asking it.
 #[derive(Debug)]
@@ -72,20 +72,23 @@ fn local_token(global: &Global, address: &Address) -> Token {
     }
 }
 
-fn data_dir(global: &Global) -> anyhow::Result<PathBuf> {
+/// The data directory that the config names, be it good or not in everything else.
+pub(super) fn data_dir(global: &Global) -> anyhow::Result<PathBuf> {
     let variable = std::env::var_os("PROCESSION_CONFIG").map(PathBuf::from);
     let file = config::find(global.config.as_deref(), variable.as_deref())
         .context("cannot tell where the server is (--url or PROCESSION_URL names one)")?;
-    // Whether the server may be reached from elsewhere was decided when it started.
-    let options = LoadOptions { insecure: true, ..LoadOptions::default() };
-    match config::load(&file, &options) {
-        Ok(config) => Ok(config.server.data_dir),
-        Err(_) => bail!(
-            "{} cannot be used, so the server's data directory is not known; \
-             `procession check` says what is wrong, --url names a server without it",
+    config::data_dir(&file).with_context(|| {
+        format!(
+            "{} cannot be read, so the server's data directory is not known; --url names a server without it",
             file.display()
-        ),
-    }
+        )
+    })
+}
+
+/// The server whose files are in `folder`.
+pub(super) fn of_folder(folder: &Path) -> anyhow::Result<Endpoint> {
+    let (addresses, listen) = read_listen(folder)?;
+    Ok(Endpoint { addresses, origin: listen.display().to_string(), token: read_token(folder) })
 }
 
 fn read_listen(folder: &Path) -> anyhow::Result<(Vec<Address>, PathBuf)> {

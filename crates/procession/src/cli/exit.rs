@@ -16,6 +16,10 @@ impl Exit {
     pub(super) const OK: Exit = Exit(0);
     /// The server said no, or there is none.
     pub(super) const REFUSED: Exit = Exit(1);
+    /// Of `status`: nothing runs; as init scripts say it.
+    pub(super) const NOT_RUNNING: Exit = Exit(3);
+    /// Of `status`: something runs, and does not serve.
+    pub(super) const NOT_READY: Exit = Exit(4);
     /// The job timed out, or the wait for it did; as `timeout(1)` says it.
     pub(super) const TIMED_OUT: Exit = Exit(124);
     /// No fault of the job's; as `docker run` says it.

@@ -12,12 +12,14 @@ mod demo;
 mod endpoint;
 mod exit;
 mod follow;
+mod holder;
 mod id;
 mod init;
 mod inside;
 mod job;
 mod jobs;
 mod keeper;
+mod listeners;
 mod logs;
 mod paint;
 mod patience;
@@ -26,12 +28,15 @@ mod payload;
 mod plain;
 mod progress_line;
 mod query;
+mod reload;
 mod resume;
 mod retry;
 mod rm;
 mod screen;
 mod serve;
 mod sse;
+mod status;
+mod stop;
 mod submit;
 mod table;
 mod tasks;
@@ -90,7 +95,7 @@ pub enum Command {
     Serve(ServeArgs),
     /// What the keeper starts beside itself.
     #[command(hide = true)]
-    Server,
+    Server(ServerArgs),
     /// What a keeper that executes itself anew becomes.
     #[command(hide = true)]
     Keeper(KeeperArgs),
@@ -107,6 +112,20 @@ pub struct ServeArgs {
     /// Allow listeners that other machines reach without TLS.
     #[arg(long)]
     pub insecure: bool,
+    /// Return once the server answers, and leave it running.
+    #[arg(long)]
+    pub daemon: bool,
+}
+
+/// What the keeper says to the server it starts.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Once it answers, it says what it has to say in a file.
+    #[arg(long)]
+    pub daemon: bool,
+    /// Where the texts of the config in force are kept.
+    #[arg(long)]
+    pub in_force: Option<PathBuf>,
 }
 
 /// The hidden `procession keeper`.
@@ -169,6 +188,12 @@ pub enum Remote {
 /// What is done without a server.
 #[derive(Debug, Subcommand)]
 pub enum Local {
+    /// Show whether the server runs, and how it is.
+    Status(status::StatusArgs),
+    /// Stop the server: what runs may finish.
+    Stop(stop::StopArgs),
+    /// Let the server take the config as it is now.
+    Reload(reload::ReloadArgs),
     /// From inside a job: say something about it.
     #[command(name = "self", subcommand)]
     Inside(inside::InsideVerb),
@@ -201,6 +226,9 @@ pub fn run(global: &Global, verb: &Verb) -> ExitCode {
 
 fn perform(global: &Global, screen: &Screen, verb: &Verb) -> anyhow::Result<Exit> {
     match verb {
+        Verb::Local(Local::Status(args)) => status::run(args, global, screen),
+        Verb::Local(Local::Stop(args)) => stop::run(args, global, screen),
+        Verb::Local(Local::Reload(args)) => reload::run(args, global, screen),
         Verb::Local(Local::Inside(verb)) => inside::run(verb),
         Verb::Local(Local::Check(args)) => check::run(args, global, screen),
         Verb::Local(Local::Init(args)) => init::run(args, screen),

@@ -1,21 +1,25 @@
 //! `serve`: becomes the keeper. Everything that can be wrong with config, data directory
-//! and addresses is said here, before anything runs.
+//! and addresses is said here, before anything runs. As a daemon a copy of this process becomes
+//! it, and this one waits until that answers. Where a keeper was left alone with its jobs, it
+//! gets a server again, and this process stands where the keeper would.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use procession_keeper::{ContainmentChoice, ServerCommand, Setup};
+use procession_core::frame::admin::{Answer, Ask, Attach, Status};
+use procession_keeper::{
+    ContainmentChoice, Conversation, Daemon, Detached, Followed, ServerCommand, Setup, Start, detach,
+};
 use sha2::{Digest, Sha256};
 
+use super::holder::{self, Holder, Lock, Taken};
+use super::listeners::{self, Named};
 use super::{Global, ServeArgs};
-use crate::config::{Config, Listen, LoadOptions, Severity, find, load};
+use crate::config::{Config, LoadOptions, Severity, find, load};
 use crate::data::{DataDir, write_atomically};
 use crate::random;
 
@@ -25,11 +29,22 @@ const EXIT_HELD: u8 = 75;
 /// The config is wrong (sysexits' `EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
 
+/// The keeper that was followed was killed (sysexits' `EX_SOFTWARE`).
+const EXIT_LOST: u8 = 70;
+
 /// Names the containment to use: `monitor` for machines, and tests, without cgroups.
 const CONTAINMENT: &str = "PROCESSION_CONTAINMENT";
 
-/// Serves until it is stopped.
+/// A keeper that is there answers at once; whoever starts a second one is told within a second.
+const ANSWER: Duration = Duration::from_millis(500);
+
+/// How long a server may take until it answers: it may have much to recover.
+const START: Duration = Duration::from_secs(90);
+
+/// Serves until it is stopped; as a daemon until it answers.
 pub fn run(args: &ServeArgs, global: &Global) -> ExitCode {
+    // Before anything else opens descriptors.
+    let passed = procession_keeper::passed_sockets();
     let config = match read_config(args, global) {
         Ok(config) => config,
         Err(wrong) => {
@@ -37,7 +52,8 @@ pub fn run(args: &ServeArgs, global: &Global) -> ExitCode {
             return EXIT_CONFIG.into();
         }
     };
-    match keep(&config) {
+    let passed = passed.context("the sockets that were passed (LISTEN_FDS) cannot be used");
+    match passed.and_then(|passed| serve(&config, passed, args.daemon)) {
         Ok(status) => status.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -59,36 +75,31 @@ fn read_config(args: &ServeArgs, global: &Global) -> Result<Config, String> {
     Ok(config)
 }
 
-fn keep(config: &Config) -> anyhow::Result<u8> {
+fn serve(config: &Config, passed: Vec<OwnedFd>, daemon: bool) -> anyhow::Result<u8> {
     let data = DataDir::create(&config.server.data_dir)
         .with_context(|| format!("the data directory {} cannot be made", config.server.data_dir.display()))?;
-    let lock = lock(&data)?;
-    let listeners = config.server.listen.iter().map(bind).collect::<anyhow::Result<Vec<_>>>()?;
-    write_files(&data, &listeners)?;
-    let setup = Setup {
-        listeners,
-        held: vec![lock.into()],
-        state_dir: data.keeper(),
-        server: ServerCommand {
-            program: std::env::current_exe().context("this program cannot find itself")?,
-            args: vec!["server".into(), "--config".into(), config.path.clone().into()],
-            env: Vec::new(),
-        },
-        containment: match std::env::var(CONTAINMENT).as_deref() {
-            Ok("monitor") => ContainmentChoice::MonitorOnly,
-            _ => ContainmentChoice::Best,
-        },
-        label: label(data.root()),
-    };
-    let status = procession_keeper::run(setup)?;
-    remove_names(&data);
-    Ok(status)
-}
-
-/// What is left behind names nobody; the next start writes it anew.
-pub(super) fn remove_names(data: &DataDir) {
-    for path in [data.listen(), data.pid(), data.server_pid()] {
-        let _ = std::fs::remove_file(path);
+    match holder::take(&data)? {
+        Taken::Theirs(holder) => {
+            if !status(&data).is_some_and(|status| status.alone) {
+                return Err(Held(holder.pid().to_owned()).into());
+            }
+            let listeners = listeners::open(&config.server.listen, passed)?;
+            take_over(config, &data, listeners, &holder, daemon)
+        }
+        Taken::Ours(lock) => {
+            let listeners = listeners::open(&config.server.listen, passed)?;
+            if !daemon {
+                return keep(config, &data, lock, listeners, None);
+            }
+            match detach(&data.stderr_log()).context("no process of its own")? {
+                Detached::Daemon(daemon) => keep(config, &data, lock, listeners, Some(daemon)),
+                Detached::Caller(child) => {
+                    let names = listeners.into_iter().map(|(_, name)| name).collect();
+                    drop(lock);
+                    report(child.wait(START)?, names)
+                }
+            }
+        }
     }
 }
 
@@ -99,37 +110,131 @@ pub(super) fn remove_names(data: &DataDir) {
 )]
 struct Held(String);
 
-/// Locks the data directory for the life of this process.
-fn lock(data: &DataDir) -> anyhow::Result<File> {
-    let path = data.lock();
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("{} cannot be opened", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder)?;
-            return Err(Held(holder.trim().to_owned()).into());
-        }
-        Err(TryLockError::Error(error)) => return Err(error).context("the data directory cannot be locked"),
+fn status(data: &DataDir) -> Option<Status> {
+    match procession_keeper::ask(&data.keeper(), &Ask::Status, ANSWER) {
+        Ok(Answer::Status(status)) => Some(status),
+        _ => None,
     }
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())?;
-    Ok(file)
 }
 
-fn write_files(data: &DataDir, listeners: &[(OwnedFd, String)]) -> anyhow::Result<()> {
+/// The life of the keeper.
+fn keep(
+    config: &Config,
+    data: &DataDir,
+    mut lock: Lock,
+    listeners: Vec<Named>,
+    daemon: Option<Daemon>,
+) -> anyhow::Result<u8> {
+    lock.sign().context("the data directory's lock cannot be written")?;
+    write_files(data, &listeners, &std::process::id().to_string())?;
+    let (program, args) = server_command(config, data, daemon.is_some())?;
+    let setup = Setup {
+        listeners,
+        held: vec![lock.into()],
+        state_dir: data.keeper(),
+        server: ServerCommand { program, args: args.iter().map(Into::into).collect(), env: Vec::new() },
+        containment: match std::env::var(CONTAINMENT).as_deref() {
+            Ok("monitor") => ContainmentChoice::MonitorOnly,
+            _ => ContainmentChoice::Best,
+        },
+        label: label(data.root()),
+        daemon,
+    };
+    let status = procession_keeper::run(setup)?;
+    remove_names(data);
+    Ok(status)
+}
+
+/// What is left behind names nobody; the next start writes it anew.
+pub(super) fn remove_names(data: &DataDir) {
+    for path in [data.listen(), data.pid(), data.server_pid()] {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn server_command(config: &Config, data: &DataDir, daemon: bool) -> anyhow::Result<(PathBuf, Vec<PathBuf>)> {
+    let program = std::env::current_exe().context("this program cannot find itself")?;
+    let mut args: Vec<PathBuf> = vec!["server".into(), "--config".into(), config.path.clone()];
+    args.extend(["--in-force".into(), data.config_in_force()]);
+    if daemon {
+        args.push("--daemon".into());
+    }
+    Ok((program, args))
+}
+
+/// What became of the daemon, to whoever called for it.
+fn report(start: Start, names: Vec<String>) -> anyhow::Result<u8> {
+    match start {
+        Start::Ready(pid) => {
+            for name in names {
+                let scheme = if name.starts_with("unix:") { "" } else { "http://" };
+                println!("listening on {scheme}{name}");
+            }
+            println!("running as process {pid}");
+            Ok(0)
+        }
+        // It has said why.
+        Start::Ended(status) => Ok(status),
+        Start::Late => bail!("no answer from the server within {} s; it was stopped again", START.as_secs()),
+    }
+}
+
+/// Gives a keeper that was left alone a server, and stands in for it, unless as a daemon: it is
+/// one already.
+fn take_over(
+    config: &Config,
+    data: &DataDir,
+    listeners: Vec<Named>,
+    keeper: &Holder,
+    daemon: bool,
+) -> anyhow::Result<u8> {
+    let process = keeper.process.as_ref().with_context(|| {
+        format!("the jobs left running belong to process {}, which is not seen from here", keeper.pid())
+    })?;
+    write_files(data, &listeners, keeper.pid())?;
+    let (program, args) = server_command(config, data, daemon)?;
+    // Whoever serves again means the file as it is now. Where there is none all is well.
+    let _ = std::fs::remove_file(data.config_in_force());
+    let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec().into();
+    let (sockets, names): (Vec<OwnedFd>, Vec<String>) = listeners.into_iter().unzip();
+    let variables =
+        std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
+    let attach = Attach {
+        program: bytes(&program),
+        args: args.iter().map(|arg| bytes(arg)).collect(),
+        env: variables.map(Into::into).collect(),
+        listeners: names.iter().map(|name| name.clone().into()).collect(),
+    };
+    let log = match daemon {
+        true => Some(procession_keeper::open_log(&data.stderr_log())?),
+        false => None,
+    };
+    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    let output = match &log {
+        Some(log) => [log.as_fd(), log.as_fd()],
+        None => [stdout.as_fd(), stderr.as_fd()],
+    };
+    let (conversation, answer) = Conversation::attach(&data.keeper(), attach, &sockets, output, START)?;
+    drop(sockets);
+    match answer {
+        Answer::Done => {}
+        Answer::Failed { message } => bail!("{message}"),
+        other => bail!("the keeper answered {other:?}"),
+    }
+    if daemon {
+        return report(Start::Ready(keeper.pid().parse().unwrap_or_default()), names);
+    }
+    match procession_keeper::follow(conversation, process)? {
+        Followed::Ended(status) => Ok(status),
+        Followed::Lost => Ok(EXIT_LOST),
+    }
+}
+
+fn write_files(data: &DataDir, listeners: &[Named], keeper: &str) -> anyhow::Result<()> {
     std::fs::create_dir_all(data.keeper())?;
     let addresses: String = listeners.iter().map(|(_, name)| format!("{name}\n")).collect();
     write_atomically(&data.listen(), &addresses, 0o644)?;
-    write_atomically(&data.pid(), &format!("{}\n", std::process::id()), 0o644)?;
+    write_atomically(&data.pid(), &format!("{keeper}\n"), 0o644)?;
     if !data.token().exists() {
         let token: String = random::bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
         write_atomically(&data.token(), &format!("{token}\n"), 0o600)?;
@@ -141,56 +246,8 @@ fn write_files(data: &DataDir, listeners: &[(OwnedFd, String)]) -> anyhow::Resul
     Ok(())
 }
 
-/// Binds one address; its name is the one really bound.
-fn bind(listen: &Listen) -> anyhow::Result<(OwnedFd, String)> {
-    match listen {
-        Listen::Tcp(address) => {
-            let listener =
-                TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-            let bound = listener.local_addr()?;
-            // A burst of clients waits in the kernel, not in a retry.
-            rustix::net::listen(&listener, 4096)?;
-            Ok((listener.into(), bound.to_string()))
-        }
-        Listen::Unix { path, mode, group } => {
-            let listener = bind_unix(path).with_context(|| format!("cannot listen on {listen}"))?;
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode))?;
-            if let Some(group) = group {
-                let id = group_id(group)?;
-                std::os::unix::fs::chown(path, None, Some(id))
-                    .with_context(|| format!("group {group} of {listen}"))?;
-            }
-            Ok((listener.into(), format!("unix:{}", path.display())))
-        }
-    }
-}
-
-/// Takes the place of a socket nobody listens on; never of anything else.
-fn bind_unix(path: &Path) -> anyhow::Result<UnixListener> {
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) if !meta.file_type().is_socket() => bail!("there is something else at this path"),
-        Ok(_) if UnixStream::connect(path).is_ok() => bail!("another program listens there"),
-        Ok(_) => std::fs::remove_file(path)?,
-        Err(_) => {}
-    }
-    Ok(UnixListener::bind(path)?)
-}
-
-fn group_id(name: &str) -> anyhow::Result<u32> {
-    if let Ok(id) = name.parse() {
-        return Ok(id);
-    }
-    let groups = std::fs::read_to_string("/etc/group")?;
-    let id = groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
-    });
-    id.with_context(|| format!("there is no group `{name}`"))
-}
-
 /// The same for every keeper of a data directory, and for no other.
 fn label(data: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
     let digest = Sha256::digest(data.as_os_str().as_bytes());
     digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -21,6 +21,7 @@ use super::retention::Retention;
 use super::schema::{SchemaFiles, read_bounded};
 use super::section::Section;
 use super::server::Server;
+use super::snapshot::Snapshot;
 use super::syntax;
 use super::task;
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub retention: Retention,
     /// `[task.NAME]`, by name.
     pub tasks: BTreeMap<TaskName, Arc<Task>>,
+    /// The texts it was made of.
+    pub snapshot: Snapshot,
     /// What to tell the user although the config can be used.
     pub warnings: Vec<Diagnostic>,
 }
@@ -98,7 +101,14 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Config, Diagnostics> {
         Ok(text) => text,
         Err(error) => return Err(Diagnostics(vec![not_text(shown, &error)])),
     };
-    parse(Source { name: shown, text }, path, options)
+    parse(Source { name: shown, text }, path, options, SchemaFiles::default())
+}
+
+/// Reads again a config that took effect before, whatever became of its files.
+pub fn restore(snapshot: Snapshot, options: &LoadOptions) -> Result<Config, Diagnostics> {
+    let Snapshot { path, text, schemas } = snapshot;
+    let source = Source { name: path.display().to_string(), text };
+    parse(source, path, options, SchemaFiles::kept(schemas))
 }
 
 fn not_text(name: String, error: &std::string::FromUtf8Error) -> Diagnostic {
@@ -114,7 +124,12 @@ fn not_text(name: String, error: &std::string::FromUtf8Error) -> Diagnostic {
 }
 
 /// Reads `source`, the text of the file at the absolute `path`.
-pub(super) fn parse(source: Source, path: PathBuf, options: &LoadOptions) -> Result<Config, Diagnostics> {
+pub(super) fn parse(
+    source: Source,
+    path: PathBuf,
+    options: &LoadOptions,
+    schemas: SchemaFiles,
+) -> Result<Config, Diagnostics> {
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
     let report = Report::new(source);
     let Ok(document) = DeTable::parse(&report.source.text) else {
@@ -123,7 +138,7 @@ pub(super) fn parse(source: Source, path: PathBuf, options: &LoadOptions) -> Res
         }
         return Err(Diagnostics(report.finish()));
     };
-    let around = Surroundings { folder: &folder, options, schemas: SchemaFiles::default() };
+    let around = Surroundings { folder: &folder, options, schemas };
     let top = Section::open(&report, &keys::TOP, "the config".into(), 0..0, document.get_ref());
     let section = |key: &'static str, keys: &'static Keys| {
         let at = span_of_key(document.get_ref(), key);
@@ -133,13 +148,15 @@ pub(super) fn parse(source: Source, path: PathBuf, options: &LoadOptions) -> Res
     let limits = Limits::read(section("limits", &keys::LIMITS).as_ref(), options.cores);
     let retention = Retention::read(section("retention", &keys::RETENTION).as_ref());
     let tasks = read_tasks(&top, &around);
-    let revision = revision(&report.source.text, around.schemas);
+    let text = report.source.text.clone();
+    let snapshot = Snapshot { path: path.clone(), text, schemas: around.schemas.into_texts() };
+    let revision = revision(&snapshot);
     let found = Diagnostics(report.finish());
     if found.errors() > 0 {
         return Err(found);
     }
     let warnings = found.into_iter().collect();
-    Ok(Config { path, folder, revision, server, limits, retention, tasks, warnings })
+    Ok(Config { path, folder, revision, server, limits, retention, tasks, snapshot, warnings })
 }
 
 fn span_of_key(table: &DeTable<'_>, key: &str) -> Span {
@@ -180,12 +197,12 @@ fn read_tasks(top: &Section<'_>, around: &Surroundings<'_>) -> BTreeMap<TaskName
 }
 
 /// Changes whenever what tasks mean may have changed.
-fn revision(config: &str, schemas: SchemaFiles) -> String {
+fn revision(snapshot: &Snapshot) -> String {
     let mut hash = Sha256::new();
-    hash.update(config);
-    for bytes in schemas.into_bytes() {
+    hash.update(&snapshot.text);
+    for schema in snapshot.schemas.values() {
         // Each on its own first: a byte moved from one file to the other is a change.
-        hash.update(Sha256::digest(bytes));
+        hash.update(Sha256::digest(schema));
     }
     hash.finalize().iter().take(6).fold(String::new(), |mut hex, byte| {
         // Writing to a String cannot fail.
@@ -200,11 +217,12 @@ impl Default for Config {
         Self {
             path: PathBuf::from("procession.toml"),
             folder: PathBuf::from("."),
-            revision: revision("", SchemaFiles::default()),
+            revision: revision(&Snapshot::default()),
             server: Server::default(),
             limits: Limits::default(),
             retention: Retention::default(),
             tasks: BTreeMap::new(),
+            snapshot: Snapshot::default(),
             warnings: Vec::new(),
         }
     }

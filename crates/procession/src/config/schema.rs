@@ -19,6 +19,8 @@ const LARGEST: u64 = 8 << 20;
 #[derive(Debug, Default)]
 pub(super) struct SchemaFiles {
     read: RefCell<BTreeMap<PathBuf, ReadSchema>>,
+    /// In place of the files, where a config is read again that took effect before.
+    kept: Option<BTreeMap<PathBuf, String>>,
 }
 
 #[derive(Debug)]
@@ -29,13 +31,18 @@ struct ReadSchema {
 }
 
 impl SchemaFiles {
+    /// Those of a snapshot.
+    pub(super) fn kept(schemas: BTreeMap<PathBuf, String>) -> Self {
+        Self { kept: Some(schemas), ..Self::default() }
+    }
+
     /// The schema in the file that `text` names, relative to `folder`.
     pub(super) fn load(&self, text: &Text<'_>, folder: &Path) -> Option<Schema> {
         let path = text.path(folder)?;
         if let Some(known) = self.read.borrow().get(&path) {
             return known.schema.clone();
         }
-        let bytes = match read_bounded(&path) {
+        let bytes = match self.bytes_of(&path) {
             Ok(bytes) => bytes,
             Err(error) => {
                 let message = format!("cannot read {}: {error}", path.display());
@@ -48,9 +55,19 @@ impl SchemaFiles {
         schema
     }
 
-    /// The bytes of each file, in the order of their paths.
-    pub(super) fn into_bytes(self) -> impl Iterator<Item = Vec<u8>> {
-        self.read.into_inner().into_values().map(|file| file.bytes)
+    fn bytes_of(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match &self.kept {
+            None => read_bounded(path),
+            Some(kept) => {
+                kept.get(path).map(|text| text.clone().into_bytes()).ok_or(io::ErrorKind::NotFound.into())
+            }
+        }
+    }
+
+    /// Each file's text, by path. What could be compiled is text.
+    pub(super) fn into_texts(self) -> BTreeMap<PathBuf, String> {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        self.read.into_inner().into_iter().map(|(path, file)| (path, text(file.bytes))).collect()
     }
 }
 

@@ -4,12 +4,15 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::Version;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -23,7 +26,7 @@ use tower::ServiceExt as _;
 
 use super::gate::Transport;
 use super::opening::Opening;
-use crate::background::Background;
+use super::{Context, router};
 
 /// A request's head must be there by then; also how long an idle connection is kept.
 const HEAD: Duration = Duration::from_secs(10);
@@ -40,9 +43,9 @@ const TURN_AWAY: Duration = Duration::from_secs(1);
 /// A listening socket, as the keeper handed it over.
 pub enum Listener {
     /// Over TCP.
-    Tcp(TcpListener),
+    Tcp(TcpListener, SocketAddr),
     /// Over a Unix socket.
-    Unix(UnixListener),
+    Unix(UnixListener, Arc<Path>),
 }
 
 impl Listener {
@@ -50,22 +53,43 @@ impl Listener {
     pub fn adopt(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         if getsockname(&socket)?.address_family() == AddressFamily::UNIX {
-            return Ok(Self::Unix(UnixListener::from_std(socket.into())?));
+            let listener = UnixListener::from_std(socket.into())?;
+            let path = listener.local_addr()?.as_pathname().map(Arc::from);
+            return Ok(Self::Unix(listener, path.ok_or(io::ErrorKind::AddrNotAvailable)?));
         }
-        Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
+        let listener = TcpListener::from_std(socket.into())?;
+        let address = reachable(listener.local_addr()?);
+        Ok(Self::Tcp(listener, address))
+    }
+
+    fn transport(&self) -> Transport {
+        match self {
+            Listener::Tcp(_, address) => Transport::Tcp(*address),
+            Listener::Unix(_, path) => Transport::Unix(path.clone()),
+        }
     }
 
     async fn next(&self) -> io::Result<Connection> {
         match self {
-            Listener::Tcp(listener) => {
+            Listener::Tcp(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 // Answers are small and whole; nothing is gained by holding them back.
                 stream.set_nodelay(true)?;
                 Ok(Connection::Tcp(stream))
             }
-            Listener::Unix(listener) => Ok(Connection::Unix(listener.accept().await?.0)),
+            Listener::Unix(listener, _) => Ok(Connection::Unix(listener.accept().await?.0)),
         }
     }
+}
+
+/// Where this machine reaches a listener of all addresses.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bound.port())
 }
 
 enum Connection {
@@ -73,21 +97,24 @@ enum Connection {
     Unix(UnixStream),
 }
 
-/// Serves `router` on `listener` until the server stops.
-pub async fn accept(listener: Listener, router: Router, places: Arc<Semaphore>, background: Background) {
+/// Serves clients of `listener` until the server stops, or another takes over: who connects
+/// from then on waits in the kernel for that one.
+pub async fn accept(listener: Listener, context: Context, places: Arc<Semaphore>) {
     let mut spare = File::open("/dev/null").ok();
-    let stopping = background.stopping().clone();
+    let (router, transport) = (router(context.clone()), listener.transport());
     loop {
         let accepted = tokio::select! {
             accepted = listener.next() => accepted,
-            () = stopping.cancelled() => return,
+            () = context.handover.begun() => return,
+            () = context.background.stopping().cancelled() => return,
         };
         match (accepted, places.clone().try_acquire_owned()) {
             (Ok(connection), Ok(place)) => {
-                let (router, background_too) = (router.clone(), background.clone());
-                background.connection(async move { connection.serve(router, place, background_too).await });
+                let (router, transport) = (router.clone(), transport.clone());
+                let serve = connection.serve(router, transport, place, context.clone());
+                context.background.connection(serve);
             }
-            (Ok(connection), Err(_)) => background.connection(connection.turn_away()),
+            (Ok(connection), Err(_)) => context.background.connection(connection.turn_away()),
             (Err(error), _) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
                 if is_exhaustion(&error) {
@@ -110,10 +137,16 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 impl Connection {
-    async fn serve(self, router: Router, place: OwnedSemaphorePermit, background: Background) {
+    async fn serve(
+        self,
+        router: Router,
+        transport: Transport,
+        place: OwnedSemaphorePermit,
+        context: Context,
+    ) {
         match self {
-            Connection::Tcp(stream) => serve(stream, Transport::Tcp, router, background).await,
-            Connection::Unix(stream) => serve(stream, Transport::Unix, router, background).await,
+            Connection::Tcp(stream) => serve(stream, transport, router, context).await,
+            Connection::Unix(stream) => serve(stream, transport, router, context).await,
         }
         drop(place);
     }
@@ -142,13 +175,16 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     transport: Transport,
     router: Router,
-    background: Background,
+    context: Context,
 ) {
-    let asked = CancellationToken::new();
-    let begun = asked.clone();
+    let (asked, multiplexed) = (CancellationToken::new(), CancellationToken::new());
+    let (begun, is_multiplexed) = (asked.clone(), multiplexed.clone());
     let service = router.map_request(move |mut request: Request<Incoming>| {
         begun.cancel();
-        request.extensions_mut().insert(transport);
+        if request.version() == Version::HTTP_2 {
+            is_multiplexed.cancel();
+        }
+        request.extensions_mut().insert(transport.clone());
         request.map(axum::body::Body::new)
     });
     let mut builder = Builder::new(TokioExecutor::new());
@@ -172,13 +208,28 @@ async fn serve(
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = silence(&asked) => return,
-        () = background.stopping().cancelled() => {
+        () = to_be_left(&context, &multiplexed) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended badly");
+    }
+}
+
+/// Returns when the connection is to begin no more requests: when the server stops, and, where
+/// HTTP/2 has a word for it, when another takes over. An idle connection of HTTP/1 would be
+/// closed by that, perhaps under a request that is on its way: it gets one more answer, with
+/// `Connection: close`.
+async fn to_be_left(context: &Context, multiplexed: &CancellationToken) {
+    let taken_over = async {
+        multiplexed.cancelled().await;
+        context.handover.begun().await;
+    };
+    tokio::select! {
+        () = context.background.stopping().cancelled() => {}
+        () = taken_over => {}
     }
 }
 

@@ -44,10 +44,12 @@ struct Watcher {
 fn events(watcher: Watcher) -> impl Events<Item = Result<Event, Infallible>> {
     stream::unfold(watcher, |mut watcher| async move {
         loop {
-            let stopping = watcher.context.background.stopping().clone();
+            let context = watcher.context.clone();
             let news = tokio::select! {
                 news = watcher.news.recv() => news,
-                () = stopping.cancelled() => return None,
+                // The next server has all news from here on.
+                () = context.handover.released() => return None,
+                () = context.background.stopping().cancelled() => return None,
             };
             let event = match news {
                 Ok(job) => watcher.state_of(job).await,

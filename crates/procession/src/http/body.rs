@@ -21,7 +21,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Context;
+use super::artifacts::stream_file;
 use super::problem::{Answer, Failure};
+use super::to_the_end::Work;
 use crate::submit::{Received, Spooled};
 
 /// A sender that is slower than this over the whole body is cut off.
@@ -33,9 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A refused body is read on for so long and so far.
 const DRAIN: (Duration, usize) = (Duration::from_secs(2), 2 << 20);
 
-/// Reads all of `body` into memory, at most `limit` bytes.
-pub async fn into_memory(mut body: Body, limit: u64) -> Answer<Bytes> {
+/// Reads all of `body` into memory, at most `limit` bytes; `work` rests meanwhile.
+pub async fn into_memory(mut body: Body, limit: u64, work: &Work) -> Answer<Bytes> {
     refuse_known_length(&body, limit)?;
+    work.rest();
     let mut clock = Clock::start();
     let mut all = Vec::with_capacity(body.size_hint().lower().min(limit) as usize);
     while let Some(chunk) = clock.next(&mut body).await? {
@@ -44,14 +47,20 @@ pub async fn into_memory(mut body: Body, limit: u64) -> Answer<Bytes> {
         }
         all.extend_from_slice(&chunk);
     }
-    Ok(all.into())
+    let all = Bytes::from(all);
+    work.resume(|| Body::from(all.clone()))?;
+    Ok(all)
 }
 
-/// Reads all of `body` into a file of its own as it arrives, at most `limit` bytes.
-pub async fn into_file(mut body: Body, limit: u64, context: &Context) -> Answer<Received> {
+/// Reads all of `body` into a file of its own as it arrives, at most `limit` bytes; `work`
+/// rests meanwhile.
+pub async fn into_file(mut body: Body, limit: u64, context: &Context, work: &Work) -> Answer<Received> {
     refuse_known_length(&body, limit)?;
+    work.rest();
     let path = Spooled::place(&context.data);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(disk)?;
+    // Read again only where the next server gets it, which removes the name.
+    let mut file =
+        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(disk)?;
     let mut spooled = Spooled { path, len: 0, hash: [0; 32] };
     let mut hash = Sha256::new();
     let mut clock = Clock::start();
@@ -65,6 +74,7 @@ pub async fn into_file(mut body: Body, limit: u64, context: &Context) -> Answer<
         file = context.background.blocking(write).await.map_err(disk)?;
     }
     spooled.hash = hash.finalize().into();
+    work.resume(|| stream_file(context, file, 0, spooled.len).into_body())?;
     Ok(Received::Spooled(spooled))
 }
 

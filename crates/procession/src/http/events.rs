@@ -102,6 +102,8 @@ fn events(follower: Follower) -> impl Events<Item = Result<Event, Infallible>> {
                 tokio::select! {
                     () = follower.watcher.changed() => {}
                     () = tokio::time::sleep(LOOK) => {}
+                    // Its client goes on at the next server, behind the last event.
+                    () = follower.context.handover.released() => return None,
                     () = follower.context.background.stopping().cancelled() => return None,
                 }
             }

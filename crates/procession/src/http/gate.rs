@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
@@ -30,13 +32,13 @@ impl Principal {
     }
 }
 
-/// How the connection came in, set by the accept loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the connection came in, and where another one would; set by the accept loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Over TCP.
-    Tcp,
+    Tcp(SocketAddr),
     /// Over a Unix socket: no browser can be tricked into one, so its Host says nothing.
-    Unix,
+    Unix(Arc<Path>),
 }
 
 /// What is compared.
@@ -62,7 +64,7 @@ impl Gate {
     }
 
     fn check_host(&self, request: &Request) -> Answer<()> {
-        if request.extensions().get::<Transport>() == Some(&Transport::Unix) {
+        if let Some(Transport::Unix(_)) = request.extensions().get() {
             return Ok(());
         }
         let from_header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());

@@ -10,6 +10,7 @@ mod cancel;
 mod delete;
 mod events;
 mod explain;
+mod forward;
 mod gate;
 mod health;
 mod jobs;
@@ -45,6 +46,7 @@ use crate::board::Board;
 use crate::data::DataDir;
 use crate::drain::Drain;
 use crate::facts::Facts;
+use crate::handover::Handover;
 use crate::meters::Meters;
 use crate::scheduler::{Running, Scheduler};
 use crate::submit::Door;
@@ -80,6 +82,8 @@ pub struct Parts {
     pub meters: Arc<Meters>,
     /// The way out.
     pub drain: Arc<Drain>,
+    /// How far the next server has taken over.
+    pub handover: Arc<Handover>,
     /// What this server is.
     pub facts: Facts,
     /// Concurrent work.
@@ -101,7 +105,7 @@ impl From<Parts> for Context {
 }
 
 /// Everything this server answers to.
-pub fn router(context: Context) -> Router {
+fn router(context: Context) -> Router {
     let authorized = middleware::from_fn_with_state(context.clone(), gate::authorize);
     let (with_token, without_token) = route::routers(&context);
     let closed = v1().merge(with_token).layer(authorized);
@@ -116,6 +120,7 @@ pub fn router(context: Context) -> Router {
         .layer(middleware::from_fn_with_state(context.clone(), to_the_end::to_the_end))
         .layer(middleware::from_fn_with_state(context.clone(), gate::guard))
         .layer(middleware::from_fn(body::drain_refused))
+        .layer(middleware::from_fn_with_state(context.clone(), forward::give_place))
         .layer(middleware::map_response(safe_headers))
         .with_state(context)
 }

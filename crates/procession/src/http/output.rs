@@ -150,6 +150,7 @@ fn follow(
                             () = watcher.changed() => {}
                             // Nobody tells of what goes straight to a file.
                             () = tokio::time::sleep(LOOK) => {}
+                            () = context.handover.next_look() => {}
                             // Not the job's end: the client must see that it was cut off.
                             () = context.background.stopping().cancelled() => {
                                 return Err(io::ErrorKind::ConnectionAborted.into());
@@ -172,8 +173,10 @@ impl Context {
             if let Some(live) = self.running.get(id).filter(|live| live.lease.attempt.0 == number)
                 && !record.state.is_final()
             {
-                if live.output_limit == u64::MAX {
-                    return Ok(self.background.blocking(move || Tail::straight(file)).await);
+                // The keeper tells another server how far it has come, once one takes over.
+                if live.output_limit == u64::MAX || self.handover.is_begun() {
+                    let growing = move || Tail::growing(live.output_limit, file);
+                    return Ok(self.background.blocking(growing).await);
                 }
                 let total = if stream == Stream::Stdout { live.stdout } else { live.stderr };
                 return Ok(Tail::running(total, live.output_limit, file));

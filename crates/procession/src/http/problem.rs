@@ -70,6 +70,17 @@ impl Failure {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
     }
 
+    /// 503 where another server, or this one after a restart, will do it.
+    fn draining(detail: impl Into<String>, wait: Duration) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).retry_after(wait)
+    }
+
+    /// 503 for what came too late: the store is the next server's.
+    pub fn too_late() -> Self {
+        let detail = "another server took over meanwhile; nothing was recorded, send it again";
+        Self::draining(detail, Duration::from_secs(1))
+    }
+
     /// 500 for what should not happen; the log has the rest.
     pub fn internal(error: impl std::fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");
@@ -104,10 +115,7 @@ impl From<SubmitError> for Failure {
             SubmitError::Conflict(_) => {
                 Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_conflict", detail)
             }
-            SubmitError::Draining => {
-                let wait = Duration::from_secs(5);
-                Failure::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).retry_after(wait)
-            }
+            SubmitError::Draining => Failure::draining(detail, Duration::from_secs(5)),
             SubmitError::Store(error) => error.into(),
             SubmitError::Body(error) if error.kind() == std::io::ErrorKind::StorageFull => {
                 StoreError::Full.into()
@@ -134,6 +142,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let code = match error {
             StoreError::Full => "disk_full",
+            StoreError::Closed => return Failure::too_late(),
             StoreError::Corrupt(_) => return Failure::internal(error),
             _ => "store_unavailable",
         };

@@ -16,6 +16,7 @@ use super::gate::{Principal, refuse_cross_site};
 use super::output::{harmless, whole};
 use super::problem::{Answer, Failure};
 use super::query::{Query, prefer_wait};
+use super::to_the_end::Work;
 use super::{Context, submit};
 use crate::config::ReplyText;
 use crate::data::Stream;
@@ -28,7 +29,9 @@ pub fn routers(context: &Context) -> (Router<Context>, Router<Context>) {
         let Some(route) = &task.route else { continue };
         let handler = {
             let task = task.clone();
-            move |state, principal, query, request| handle(task.clone(), state, principal, query, request)
+            move |state, principal, work, query, request| {
+                handle(task.clone(), state, principal, work, query, request)
+            }
         };
         let at = match route.method {
             Method::Get => get(handler),
@@ -47,11 +50,12 @@ async fn handle(
     task: Arc<Task>,
     State(context): State<Context>,
     Extension(principal): Extension<Principal>,
+    Extension(work): Extension<Arc<Work>>,
     query: Query,
     request: Request,
 ) -> Response {
     let Some(route) = task.route.clone() else { return Failure::not_found().into_response() };
-    let mut response = match run(&context, &task, &route, principal, &query, request).await {
+    let mut response = match run(&context, &task, &route, principal, &work, &query, request).await {
         Ok(response) => response,
         Err(failure) => refuse(&route.reply, failure),
     };
@@ -66,6 +70,7 @@ async fn run(
     task: &Arc<Task>,
     route: &Route,
     principal: Principal,
+    work: &Work,
     query: &Query,
     request: Request,
 ) -> Answer {
@@ -79,8 +84,10 @@ async fn run(
         }
         refuse_cross_site(&parts.uri, &parts.headers)?;
     }
-    let submission = submit::read(context, task.clone(), principal, query, &parts.headers, body).await?;
+    let headers = &parts.headers;
+    let submission = submit::read(context, task.clone(), principal, query, headers, body, work).await?;
     let accepted = context.door.submit(submission).await?;
+    work.rest();
     let wait = wait(&route.reply, &parts.headers);
     let mut response = reply(context, &route.reply, &accepted, wait).await?;
     submit::describe(&mut response, &accepted);

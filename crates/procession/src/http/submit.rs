@@ -16,6 +16,7 @@ use super::body;
 use super::gate::Principal;
 use super::problem::{Answer, Failure};
 use super::query::{Query, header_map, prefer_wait};
+use super::to_the_end::Work;
 use crate::submit::{Accepted, Received, Request};
 
 /// The longest key a client may send.
@@ -26,6 +27,7 @@ pub async fn submit(
     State(context): State<Context>,
     Path(name): Path<String>,
     Extension(principal): Extension<Principal>,
+    Extension(work): Extension<Arc<Work>>,
     query: Query,
     request: HttpRequest,
 ) -> Answer {
@@ -35,10 +37,11 @@ pub async fn submit(
     if query.get("lane").is_some() {
         return Err(Failure::query("lane", "this version has no lanes"));
     }
-    let mut submission = read(&context, task, principal, &query, &parts.headers, body).await?;
+    let mut submission = read(&context, task, principal, &query, &parts.headers, body, &work).await?;
     submission.priority = priority(&query)?;
     submission.run_at = run_at(&query)?;
     let accepted = context.door.submit(submission).await?;
+    work.rest();
     let (status, job) = match wait {
         None => (StatusCode::ACCEPTED, context.taken(&accepted).await?),
         Some(wait) => {
@@ -82,12 +85,13 @@ pub(super) async fn read(
     query: &Query,
     headers: &HeaderMap,
     body: Body,
+    work: &Work,
 ) -> Answer<Request> {
     let idempotency_key = idempotency_key(headers)?;
     let limit = task.input.max_body;
     let body = match task.input.body {
         task::Body::Json => {
-            let bytes = body::into_memory(body, limit).await?;
+            let bytes = body::into_memory(body, limit, work).await?;
             if !bytes.is_empty() {
                 check_content_type(&task, headers)?;
             }
@@ -95,7 +99,7 @@ pub(super) async fn read(
         }
         task::Body::Bytes => {
             check_content_type(&task, headers)?;
-            body::into_file(body, limit, context).await?
+            body::into_file(body, limit, context, work).await?
         }
     };
     Ok(Request {

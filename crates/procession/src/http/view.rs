@@ -56,7 +56,7 @@ impl Context {
         let mut watcher = self.board.watch(job);
         loop {
             // News of a running job are mostly of its output: the store is asked once its slot is free.
-            let runs = self.running.get(job).is_some();
+            let runs = self.running.get(job).is_some() && !self.handover.is_begun();
             if !runs {
                 let seen = self.job(job).await?;
                 if seen.state.is_final() {
@@ -69,6 +69,7 @@ impl Context {
                         return self.job(job).await;
                     }
                 }
+                () = self.handover.next_look() => {}
                 () = self.background.stopping().cancelled() => return self.job(job).await,
             }
         }

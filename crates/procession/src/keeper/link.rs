@@ -1,7 +1,7 @@
 //! The socket itself. Frames are put into one buffer and written together, so a batch of
 //! launches is one system call; what comes in is handed on in order.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -134,6 +134,27 @@ impl KeeperLink {
 }
 
 impl Greeting {
+    /// Says something before [`KeeperLink::run`] does; blocks.
+    pub fn say(&mut self, frame: &ToKeeper) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        self.socket.write_all(&bytes)
+    }
+
+    /// The next frame; blocks. `None`: the keeper hung up.
+    pub fn hear(&mut self) -> anyhow::Result<Option<ToServer>> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(frame) = self.decoder.next()? {
+                return Ok(Some(frame));
+            }
+            match self.socket.read(&mut buffer)? {
+                0 => return Ok(None),
+                read => self.decoder.feed(&buffer[..read]),
+            }
+        }
+    }
+
     /// The listening sockets, what is to be held, and what [`KeeperLink::run`] takes.
     pub fn into_parts(self) -> (Vec<OwnedFd>, Vec<OwnedFd>, Carrier) {
         (self.listeners, self.held, Carrier { socket: self.socket, decoder: self.decoder })

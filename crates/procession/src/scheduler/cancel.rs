@@ -1,21 +1,53 @@
 //! Ends a job on request: in the store first, then, where it runs, through the keeper.
 
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use procession_core::frame::ToKeeper;
-use procession_core::id::JobId;
+use procession_core::id::{JobId, TaskName};
 use procession_core::job::Lease;
 use procession_core::outcome::CancelledBy;
-use procession_store::{Cancelled, StoreError};
+use procession_core::state::JobState;
+use procession_store::{Cancelled, Query, StoreError};
 
 use super::Scheduler;
 use super::running::Stop;
 
+/// Jobs asked for at once.
+const PAGE: usize = 500;
+
 impl Scheduler {
-    /// Ends `job`; `now`: without asking its program first.
+    /// Ends `job` for a client; `now`: without asking its program first.
     pub async fn cancel(&self, job: JobId, now: bool) -> Result<Cancelled, StoreError> {
-        let met = self.store.cancel(job, CancelledBy::Client, Timestamp::now()).await?;
+        self.end_job(job, Stop { by: CancelledBy::Client, now }).await
+    }
+
+    /// Ends the unfinished jobs of tasks that are not in the config.
+    pub async fn cancel_removed(&self) -> Result<(), StoreError> {
+        for (task, counts) in self.store.stats().await? {
+            if !self.tasks.contains_key(&task) && counts.running + counts.queued > 0 {
+                self.cancel_all_of(task).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn cancel_all_of(&self, task: TaskName) -> Result<(), StoreError> {
+        let states = JobState::ALL.into_iter().filter(|state| !state.is_final()).collect();
+        let mut page = Query { task: Some(task), states, limit: PAGE, ..Query::default() };
+        loop {
+            let jobs = self.store.list(page.clone()).await?;
+            let Some(oldest) = jobs.last() else { return Ok(()) };
+            page.before = Some(oldest.id);
+            let stop = Stop { by: CancelledBy::TaskRemoved, now: false };
+            // At once, so that they share the disk's work.
+            try_join_all(jobs.iter().map(|job| self.end_job(job.id, stop))).await?;
+        }
+    }
+
+    async fn end_job(&self, job: JobId, stop: Stop) -> Result<Cancelled, StoreError> {
+        let met = self.store.cancel(job, stop.by, Timestamp::now()).await?;
         match met {
-            Cancelled::Running(lease) => self.stop_attempt(lease, Stop { by: CancelledBy::Client, now }),
+            Cancelled::Running(lease) => self.stop_attempt(lease, stop),
             Cancelled::Ended => self.wake.notify_one(),
             Cancelled::Unknown | Cancelled::AlreadyOver => {}
         }

@@ -23,9 +23,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 const BATCH: usize = 256;
 
 impl Scheduler {
-    /// Runs until the server drains: what is queued then waits for the next one.
+    /// Runs until the server drains or retires: what is queued then waits for the next one.
     pub async fn dispatch(self: Arc<Self>, drain: Arc<Drain>) {
-        while !drain.is_draining() {
+        while !drain.starts_nothing() {
             let woken = self.wake.notified();
             let pause = match self.claim_and_launch().await {
                 Ok(Claimed::Full) => continue,
@@ -39,13 +39,13 @@ impl Scheduler {
             tokio::select! {
                 () = woken => {}
                 () = tokio::time::sleep(pause) => {}
-                () = drain.reached(Stage::Draining) => {}
+                () = drain.reached(Stage::Retiring) => {}
             }
             // Others would meet the same want of processes or descriptors.
             while let Some(wait) = self.pressure.left() {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
-                    () = drain.reached(Stage::Draining) => break,
+                    () = drain.reached(Stage::Retiring) => break,
                 }
             }
         }

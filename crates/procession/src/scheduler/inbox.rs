@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use procession_core::frame::{Started, ToServer};
+use procession_core::frame::{Started, ToKeeper, ToServer};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Scheduler;
@@ -19,13 +19,17 @@ impl Scheduler {
     pub async fn listen(self: Arc<Self>, mut inbox: UnboundedReceiver<ToServer>, drain: Arc<Drain>) {
         while let Some(frame) = inbox.recv().await {
             match frame {
+                // The next server asks for all of it.
+                ToServer::Started(_) | ToServer::Output(_) | ToServer::Exited(_)
+                    if self.background.is_put_down() => {}
                 ToServer::Started(started) => self.note_start(started),
                 ToServer::Output(notice) => self.running.output(notice, Timestamp::now()),
                 ToServer::Exited(record) => self.background.errand(self.clone().attempt_over(record)),
-                ToServer::Shutdown(shutdown) if shutdown.now => drain.advance(Stage::Ending),
-                ToServer::Shutdown(_) => drain.advance(Stage::Draining),
-                ToServer::Held(_) | ToServer::Ping | ToServer::ReopenLog => {}
-                ToServer::Hello(_) | ToServer::Attempts { .. } | ToServer::Proceed | ToServer::Retire => {
+                ToServer::Shutdown(shutdown) => drain.ask(shutdown),
+                ToServer::Retire => drain.advance(Stage::Retiring),
+                ToServer::Ping => self.keeper.send(&ToKeeper::Pong),
+                ToServer::Held(_) | ToServer::ReopenLog => {}
+                ToServer::Hello(_) | ToServer::Attempts { .. } | ToServer::Proceed => {
                     tracing::error!("the keeper said something out of turn");
                 }
             }

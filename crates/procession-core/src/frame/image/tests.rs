@@ -142,6 +142,7 @@ impl Dice {
 
     fn up(&mut self) -> Up {
         Up {
+            id: self.small(),
             process: self.process(),
             socket: self.maybe(Dice::fd),
             unread: self.bytes(),
@@ -172,11 +173,13 @@ impl Dice {
                 next: dice.number(),
                 leaving: dice.some(Dice::slot),
             }),
-            server: Server {
+            servers: Servers {
                 generation: self.number(),
                 pause_us: self.number(),
                 ever_ready: self.flag(),
-                up: self.maybe(Dice::up),
+                distrusted: self.flag(),
+                current: self.maybe(Dice::up),
+                retired: self.some(Dice::up),
             },
             attempts: self.some(Dice::attempt),
             alarms: self.some(Dice::alarm),
@@ -186,7 +189,11 @@ impl Dice {
                 goodbye: self.maybe(|dice| dice.small() as u8),
                 alone_until: self.maybe(Dice::at),
                 attempts_ended: self.flag(),
+                wish: Shutdown { now: self.flag(), keep_jobs: self.flag(), ..Shutdown::default() },
             },
+            follower: self.maybe(Dice::fd),
+            log: self.maybe(Dice::bytes),
+            reloaded: self.maybe(|dice| Reloaded { at_us: -1, error: dice.bytes() }),
         }
     }
 

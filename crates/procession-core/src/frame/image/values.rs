@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{
     Alarm, Attached, Attempt, BadFrame, Bounds, Cgroups, Ending, Fd, Image, Instant, Listener, Machine,
-    MachineState, Output, Overdue, Phase, Process, Reader, Server, Setup, Sink, Slot, State, StopCause,
-    Stream, Tree, Up, Value, Variable, Verdict, Watch, Writer,
+    MachineState, Output, Overdue, Phase, Process, Reader, Reloaded, Servers, Setup, Sink, Slot, State,
+    StopCause, Stream, Tree, Up, Value, Variable, Verdict, Watch, Writer,
 };
 
 type Read<T> = Result<T, BadFrame>;
@@ -40,13 +40,14 @@ fields!(Setup: listeners held state_dir program args env monitor_only label);
 fields!(Listener: fd name);
 fields!(Variable: name value);
 fields!(State: boot_id clone3 nofile niced strangers journal journal_length left own spared overdue cgroups
-    server attempts alarms ending);
+    servers attempts alarms ending reloaded follower log);
+fields!(Reloaded: at_us error);
 fields!(Process: pid pidfd);
 fields!(Overdue: until process);
 fields!(Cgroups: name joins_before_exec next leaving);
 fields!(Slot: path number name folder events killed);
-fields!(Server: generation pause_us ever_ready up);
-fields!(Up: process socket unread unsent attached greeted ready since);
+fields!(Servers: generation pause_us ever_ready distrusted current retired);
+fields!(Up: id process socket unread unsent attached greeted ready since);
 fields!(Attached: at fds);
 fields!(Attempt: key cookie machine process tree output open told pid start_ticks started_us started
     finished_us finished looks unasked alarms held);
@@ -55,7 +56,7 @@ fields!(Bounds: timeout grace leave_children);
 fields!(Watch: wire wait_status usage leaked left swept);
 fields!(Stream: pipe path limit total sink patient);
 fields!(Alarm: kind at);
-fields!(Ending: asked status goodbye alone_until attempts_ended);
+fields!(Ending: asked status goodbye alone_until attempts_ended wish);
 
 macro_rules! plain {
     ($($kind:ty: $call:ident)*) => {

@@ -1,11 +1,13 @@
 //! What is there after the file was closed and opened again.
 
+use std::sync::Arc;
+
 use procession_core::id::Fence;
 use procession_core::job::NewJob;
 use procession_core::limits::Limit;
 use procession_core::record::Containment;
 use procession_core::state::JobState;
-use procession_store::{SqliteStore, Store};
+use procession_store::{SqliteStore, Store, StoreError, Submitted};
 
 use crate::fixture::*;
 
@@ -86,4 +88,34 @@ async fn the_file_is_set_up_as_promised() {
         .expect("counted");
     assert_eq!(loose, 0, "every table is STRICT");
     assert!(rusqlite::version_number() >= 3_051_003, "F44");
+}
+
+#[tokio::test]
+async fn f05_a_store_that_is_given_away_takes_no_more_writes_and_sees_those_of_the_next() {
+    let (_folder, path) = place();
+    assert_eq!(SqliteStore::check(&path), Ok([].into()), "no file, no tasks");
+    assert!(!path.exists(), "looking makes none");
+    let before = Arc::new(SqliteStore::open(&path).expect("a new store"));
+    let writes: Vec<_> = (0..50)
+        .map(|n| {
+            let before = before.clone();
+            spawn(async move { before.submit(job("a", n)).await })
+        })
+        .collect();
+    let given = before.clone();
+    tokio::task::yield_now().await;
+    given.stop_writing();
+    let mut kept = 0;
+    for write in writes {
+        match write.await.expect("no panic") {
+            Ok(submitted) => kept += u64::from(submitted == Submitted::New),
+            Err(error) => assert_eq!(error, StoreError::Closed),
+        }
+    }
+    assert_eq!(before.submit(job("a", 99)).await, Err(StoreError::Closed));
+    assert_eq!(SqliteStore::check(&path).expect("readable").get(&task("a")).map_or(0, |a| a.queued), kept);
+    let next = SqliteStore::open(&path).expect("the same store");
+    let id = put(&next, job("b", 0)).await;
+    assert!(before.get(id).await.expect("read").is_some(), "reads go on");
+    assert_eq!(before.stats().await, next.stats().await);
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::diagnostic::{Diagnostics, Source};
 use super::load::parse;
+use super::schema::SchemaFiles;
 use super::{Config, LoadOptions};
 
 /// A folder with the files configs of tests name, and programs in `bin`.
@@ -51,7 +52,7 @@ impl Scratch {
 
     fn parse(&self, text: &str) -> Result<Config, Diagnostics> {
         let source = Source { name: "procession.toml".into(), text: text.into() };
-        parse(source, self.path().join("procession.toml"), &self.options())
+        parse(source, self.path().join("procession.toml"), &self.options(), SchemaFiles::default())
     }
 
     /// What a user would see of `text`: complaints, or warnings.

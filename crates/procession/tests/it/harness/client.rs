@@ -26,6 +26,18 @@ impl Client {
         self.open(request)?.answer(request.is_head())
     }
 
+    /// `GET` this target.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Response {
+        self.send(&Request::get(target))
+    }
+
+    /// `POST` to this target, without a body.
+    #[track_caller]
+    pub fn post(&self, target: &str) -> Response {
+        self.send(&Request::post(target))
+    }
+
     /// Sends; the answer is read from the connection.
     pub fn open(&self, request: &Request) -> io::Result<Connection> {
         let mut connection = Connection::try_open(&self.address)?;

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::client::Client;
 use super::request::Request;
 use super::response::Response;
-use super::server::Server;
 use super::wait::{BOUND, wait_for_some};
 
-impl Server {
+impl Client {
     /// A new job's id.
     #[track_caller]
     pub fn submit(&self, task: &str, payload: Value) -> String {

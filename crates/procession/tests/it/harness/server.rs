@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
@@ -12,7 +12,6 @@ use super::address::Address;
 use super::client::Client;
 use super::process::{self, pid, processes_with};
 use super::request::Request;
-use super::response::Response;
 use super::setup::Setup;
 use super::wait::{BOUND, wait_for, wait_for_some};
 
@@ -36,7 +35,7 @@ impl Server {
 
     #[track_caller]
     pub(super) fn of(setup: Setup) -> Self {
-        let child = spawn(&setup);
+        let child = setup.spawn();
         let nobody = Client { address: Address::Unix(PathBuf::new()), token: None };
         let mut server = Self { setup, child, client: nobody };
         server.wait_until_it_listens();
@@ -94,21 +93,47 @@ impl Server {
         Client { token: None, ..self.client.clone() }
     }
 
-    /// `GET` this target.
-    #[track_caller]
-    pub fn get(&self, target: &str) -> Response {
-        self.send(&Request::get(target))
-    }
-
-    /// `POST` to this target, without a body.
-    #[track_caller]
-    pub fn post(&self, target: &str) -> Response {
-        self.send(&Request::post(target))
-    }
-
     /// Sends SIGTERM and does not wait.
     pub fn terminate(&self) {
         kill_process(pid(self.child.id()), Signal::TERM).expect("it runs");
+    }
+
+    /// Signals the keeper.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(pid(self.child.id()), signal).expect("it runs");
+    }
+
+    /// Writes another config, without `[server]`, which stays as it was.
+    pub fn configure(&self, tasks: &str) {
+        self.setup.write_config(tasks);
+    }
+
+    /// Lets another server take over, with the config as it is now, and waits until it has.
+    #[track_caller]
+    pub fn reload(&self) {
+        self.taken_over_by(Signal::HUP);
+    }
+
+    /// The same, with the program as it is now.
+    #[track_caller]
+    pub fn upgrade(&self) {
+        self.taken_over_by(Signal::USR2);
+    }
+
+    #[track_caller]
+    fn taken_over_by(&self, signal: Signal) {
+        let before = self.server_pid();
+        self.signal(signal);
+        wait_for("another server has taken over", BOUND, || {
+            let stats = self.try_send(&Request::get("/v1/stats"));
+            stats.is_ok_and(|stats| stats.status == 200 && stats.json()["server_pid"] != before)
+        });
+    }
+
+    /// Waits until the log says this, `times` times.
+    #[track_caller]
+    pub fn says(&self, what: &str, times: usize) {
+        wait_for(&format!("the log says {what:?}"), BOUND, || self.log().matches(what).count() >= times);
     }
 
     /// Waits until it has ended by itself.
@@ -137,7 +162,17 @@ impl Server {
     #[track_caller]
     pub fn start_again(&mut self) {
         fs::remove_file(self.setup.log_path()).expect("the log before");
-        self.child = spawn(&self.setup);
+        self.child = self.setup.spawn();
+        self.wait_until_it_listens();
+    }
+
+    /// Starts another one on the same data, while the keeper of the one before lives on. That
+    /// one is reaped once it has ended.
+    #[track_caller]
+    pub fn take_over(&mut self) {
+        fs::remove_file(self.setup.log_path()).expect("the log before");
+        let mut before = std::mem::replace(&mut self.child, self.setup.spawn());
+        std::thread::spawn(move || before.wait());
         self.wait_until_it_listens();
     }
 
@@ -150,12 +185,6 @@ impl Server {
     pub fn processes_of(&self, job: &str) -> Vec<u32> {
         processes_with(&format!("PROCESSION_JOB_ID={job}"))
     }
-}
-
-fn spawn(setup: &Setup) -> Child {
-    let mut serve = setup.command();
-    serve.stdin(Stdio::null()).stdout(setup.log()).stderr(setup.log());
-    serve.spawn().expect("the program starts")
 }
 
 /// What a client can do, with the server's token.

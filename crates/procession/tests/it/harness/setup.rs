@@ -2,12 +2,16 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use super::address::Address;
+use super::client::Client;
 use super::process::command;
+use super::request::Request;
 use super::server::Server;
+use super::wait::{BOUND, wait_for_some};
 
 /// What goes before a config without `[server]`.
 const SERVER: &str = "[server]\nlisten = [\"127.0.0.1:0\"]\ndata_dir = \"data\"\nstop_timeout = \"10s\"\n";
@@ -19,15 +23,30 @@ pub struct Setup {
     env: Vec<(String, String)>,
     args: Vec<String>,
     launcher: Vec<String>,
+    program: PathBuf,
 }
 
 impl Setup {
     /// A folder of its own with this config; `[server]` is added where it is not said.
     pub fn new(config: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("procession-").tempdir().expect("a folder");
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_procession"));
+        let setup = Self { folder, env: Vec::new(), args: Vec::new(), launcher: Vec::new(), program };
+        setup.write_config(config);
+        setup
+    }
+
+    pub(super) fn write_config(&self, config: &str) {
         let head = if config.contains("[server]") { "" } else { SERVER };
-        fs::write(folder.path().join("procession.toml"), format!("{head}{config}")).expect("written");
-        Self { folder, env: Vec::new(), args: Vec::new(), launcher: Vec::new() }
+        fs::write(self.config(), format!("{head}{config}")).expect("written");
+    }
+
+    /// With a program of its own, `procession` in the folder, which can be replaced.
+    pub fn own_program(mut self) -> Self {
+        let own = self.path().join("procession");
+        fs::copy(&self.program, &own).expect("copied");
+        self.program = own;
+        self
     }
 
     /// With a file in the folder.
@@ -80,8 +99,30 @@ impl Setup {
         self.command().output().expect("it ends")
     }
 
-    pub(super) fn command(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_procession");
+    /// Starts it and leaves it to the test.
+    pub fn spawn(&self) -> Child {
+        let mut serve = self.command();
+        serve.stdin(Stdio::null()).stdout(self.log()).stderr(self.log());
+        serve.spawn().expect("the program starts")
+    }
+
+    /// A client of the server that was started from this, once that answers.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        let file = |name: &str| fs::read_to_string(self.path().join("data").join(name)).ok();
+        wait_for_some("the server answers", BOUND, || {
+            let address = Address::parse(file("listen")?.lines().next()?);
+            let client = Client { address, token: Some(file("token")?.trim().into()) };
+            client
+                .try_send(&Request::get("/readyz"))
+                .is_ok_and(|answer| answer.status == 200)
+                .then_some(client)
+        })
+    }
+
+    /// The command that starts it.
+    pub fn command(&self) -> Command {
+        let program = &self.program;
         let mut serve = match self.launcher.split_first() {
             None => command(program),
             Some((launcher, rest)) => {

@@ -1,0 +1,55 @@
+//! `reload`: another server takes over, with the config, and if wished the program, as they are
+//! now. The keeper is asked, and answers once that is done or refused.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use procession_core::frame::admin::{Answer, Ask};
+use serde_json::json;
+
+use super::exit::Exit;
+use super::screen::Screen;
+use super::{Global, endpoint, holder};
+use crate::data::DataDir;
+
+/// The new server reads the config, and the old one finishes what it does.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// `procession reload`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Everything is checked first: with a config that is wrong the server goes on as it was, and this exits with 1.")]
+pub struct ReloadArgs {
+    /// The program too: for an upgrade.
+    #[arg(long)]
+    binary: bool,
+    /// Cancel unfinished jobs of tasks that left the config; without it they are a reason to refuse.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Asks for it and waits.
+pub(super) fn run(args: &ReloadArgs, global: &Global, screen: &Screen) -> anyhow::Result<Exit> {
+    let data = DataDir::existing(&endpoint::data_dir(global)?);
+    if holder::find(&data)?.is_none() {
+        bail!("no server runs here; start it with `procession serve`");
+    }
+    let question = Ask::Reload { binary: args.binary, force: args.force };
+    let answer = procession_keeper::ask(&data.keeper(), &question, PATIENCE)
+        .context("not known to be reloaded; `procession status` says")?;
+    let error = match answer {
+        Answer::Done => None,
+        Answer::Failed { message } => Some(message),
+        other => bail!("the keeper answered {other:?}"),
+    };
+    if screen.is_json() {
+        screen.line(&json!({ "reloaded": error.is_none(), "error": error }).to_string())?;
+    } else if let Some(message) = &error {
+        screen
+            .say(&format!("procession: not reloaded, the server goes on as it was:\n{}", message.trim_end()));
+    } else {
+        screen.line("reloaded")?;
+    }
+    Ok(if error.is_none() { Exit::OK } else { Exit::REFUSED })
+}

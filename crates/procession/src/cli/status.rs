@@ -1,0 +1,164 @@
+//! `status`: whether a server runs on this machine's data directory, and how it is. Asks the
+//! keeper, which answers whether or not a server does; what only the server knows comes over
+//! HTTP, where that answers.
+
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use procession_core::api::Stats;
+use procession_core::frame::admin::{Answer, Ask, Status};
+use serde_json::{Value, json};
+
+use super::client::{Call, Client};
+use super::exit::Exit;
+use super::holder::{self, Holder};
+use super::screen::Screen;
+use super::table::{Cell, Table};
+use super::{Global, endpoint, when};
+use crate::data::DataDir;
+
+/// A keeper that is well answers at once.
+const KEEPER: Duration = Duration::from_secs(5);
+
+/// A server that has not answered by then is shown without its counts.
+const SERVER: Duration = Duration::from_secs(2);
+
+/// `procession status`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exits with 0 if the server runs and is ready, 3 if nothing runs, 4 if something runs and is not ready.")]
+pub struct StatusArgs {}
+
+/// Everything that is known.
+struct Found {
+    holder: Holder,
+    /// Nothing: the keeper does not answer.
+    keeper: Option<Status>,
+    /// Nothing: the server does not answer.
+    server: Option<Stats>,
+    listeners: Vec<String>,
+}
+
+/// Shows it.
+pub(super) fn run(_: &StatusArgs, global: &Global, screen: &Screen) -> anyhow::Result<Exit> {
+    let folder = endpoint::data_dir(global)?;
+    let data = DataDir::existing(&folder);
+    let Some(holder) = holder::find(&data)? else {
+        if screen.is_json() {
+            screen.line(&json!({ "state": "stopped", "ready": false, "data_dir": folder }).to_string())?;
+        } else {
+            screen.line(&format!("not running (data directory {})", folder.display()))?;
+        }
+        return Ok(Exit::NOT_RUNNING);
+    };
+    let keeper = match procession_keeper::ask(&data.keeper(), &Ask::Status, KEEPER) {
+        Ok(Answer::Status(status)) => Some(status),
+        Ok(other) => anyhow::bail!("the keeper answered {other:?}"),
+        Err(error) => {
+            screen.say(&format!("procession: process {} holds the data directory: {error}", holder.pid()));
+            None
+        }
+    };
+    let ready = keeper.as_ref().is_some_and(|status| status.ready);
+    let server = if ready { stats(&folder) } else { None };
+    let listen = std::fs::read_to_string(data.listen()).unwrap_or_default();
+    let found = Found { holder, keeper, server, listeners: listen.lines().map(str::to_owned).collect() };
+    if screen.is_json() {
+        screen.line(&found.json().to_string())?;
+    } else {
+        screen.table(&found.table(Timestamp::now()))?;
+    }
+    Ok(if found.state() == "ready" { Exit::OK } else { Exit::NOT_READY })
+}
+
+fn stats(folder: &std::path::Path) -> Option<Stats> {
+    let client = Client::new(endpoint::of_folder(folder).ok()?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let asked = async { tokio::time::timeout(SERVER, client.ask(Call::get("/v1/stats"))).await };
+    runtime.block_on(asked).ok()?.ok()?.json().ok()
+}
+
+impl Found {
+    fn state(&self) -> &'static str {
+        match &self.keeper {
+            None => "silent",
+            Some(status) if status.alone => "alone",
+            Some(status) if status.stopping => "stopping",
+            Some(status) if status.ready => "ready",
+            Some(_) => "starting",
+        }
+    }
+
+    fn json(&self) -> Value {
+        let status = self.keeper.clone().unwrap_or_default();
+        let pid = |pid: u32| (pid != 0).then_some(pid);
+        let reloaded =
+            Timestamp::from_microsecond(status.reloaded_us).ok().filter(|_| status.reloaded_us != 0);
+        json!({
+            "state": self.state(),
+            "ready": self.state() == "ready",
+            "version": status.release,
+            "keeper_pid": self.holder.pid().parse::<u32>().ok(),
+            "server_pid": pid(status.server_pid),
+            "uptime_ms": self.holder.age().map(|age| age.as_millis() as u64),
+            "listeners": self.listeners,
+            "generation": status.generation,
+            "stopping": status.stopping,
+            "alone": status.alone,
+            "attempts": status.running,
+            "unrecorded": status.unrecorded,
+            "running": self.server.as_ref().map(|stats| stats.running),
+            "queued": self.server.as_ref().map(|stats| stats.queued),
+            "config_revision": self.server.as_ref().map(|stats| &stats.config_revision),
+            "last_reload": reloaded.map(|at| json!({
+                "at": at,
+                "error": (!status.reload_error.is_empty()).then_some(status.reload_error),
+            })),
+        })
+    }
+
+    fn table(&self, now: Timestamp) -> Table {
+        let mut table = Table::new(["SERVER", self.state()]);
+        let mut row = |name: &str, text: String| table.row([Cell::new(name), Cell::new(text)]);
+        if let Some(meaning) = self.meaning() {
+            row("", meaning.into());
+        }
+        row("keeper", format!("process {}", self.holder.pid()));
+        let Some(status) = &self.keeper else { return table };
+        if status.server_pid != 0 {
+            row("server", format!("process {}, number {}", status.server_pid, status.generation));
+        }
+        row("version", status.release.clone());
+        if let Some(age) = self.holder.age() {
+            row("up", when::span(age.as_millis() as u64));
+        }
+        for name in self.listeners.iter().filter(|_| !status.alone) {
+            let scheme = if name.starts_with("unix:") { "" } else { "http://" };
+            row("listening", format!("{scheme}{name}"));
+        }
+        match &self.server {
+            Some(stats) => row("jobs", format!("{} running, {} queued", stats.running, stats.queued)),
+            None => row("jobs", format!("{} running", status.running)),
+        }
+        if status.reloaded_us != 0
+            && let Ok(at) = Timestamp::from_microsecond(status.reloaded_us)
+        {
+            let mut complaints = status.reload_error.lines();
+            let first = complaints.next().map(|line| format!(", refused: {line}")).unwrap_or_default();
+            row("reload", format!("{}{first}", when::ago(at, now)));
+            complaints.for_each(|line| row("", line.into()));
+        }
+        table
+    }
+
+    fn meaning(&self) -> Option<&'static str> {
+        Some(match self.state() {
+            "silent" => "the keeper does not answer",
+            "alone" => "stopped, but jobs run on; `procession serve` takes them over",
+            "stopping" => "takes nothing new and waits for what runs",
+            "starting" => "does not answer yet",
+            _ => return None,
+        })
+    }
+}

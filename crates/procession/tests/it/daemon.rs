@@ -1,0 +1,357 @@
+//! The server as a daemon: started, asked how it is, stopped, by the command line.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, getsid, kill_process};
+use serde_json::{Value, json};
+
+use crate::harness::{
+    BOUND, Daemon, Process, Ran, Request, Server, Setup, command, is_alive, kill, wait_for,
+};
+
+const TASKS: &str = r#"
+[task.gate]
+command = ["sh", "-c", 'echo before; while [ ! -e go ]; do sleep 0.02; done; echo after; exit 3']
+[task.quick]
+command = ["sh", "-c", 'echo quick']
+"#;
+
+fn pid(id: u32) -> Pid {
+    Pid::from_raw(i32::try_from(id).expect("a process id")).expect("not 0")
+}
+
+fn leads_to(process: u32, descriptor: u32) -> PathBuf {
+    fs::read_link(format!("/proc/{process}/fd/{descriptor}")).expect("open")
+}
+
+fn status(daemon: &Daemon, code: i32) -> Value {
+    let ran = daemon.cli(&["status", "--output", "json"]);
+    assert_eq!(ran.code, Some(code), "{ran:?}");
+    serde_json::from_str(&ran.stdout).expect("JSON")
+}
+
+#[test]
+fn a_daemon_answers_when_its_start_returns_and_has_nothing_of_its_caller() {
+    let mut daemon = Daemon::start(Setup::new(TASKS));
+    assert_eq!(daemon.get("/readyz").status, 200, "at once");
+    let (keeper, server) = (daemon.pid("pid"), daemon.pid("server.pid"));
+    let listen = fs::read_to_string(daemon.data().join("listen")).expect("readable");
+    let said = format!("listening on http://{}\nrunning as process {keeper}\n", listen.trim());
+    assert_eq!((daemon.said.stdout.clone(), daemon.said.stderr.as_str()), (said, ""));
+    assert_eq!(getsid(Some(pid(keeper))).expect("it lives"), pid(keeper), "a session of its own");
+    let log = daemon.data().join("log/stderr.log");
+    for process in [keeper, server] {
+        assert_eq!(leads_to(process, 0), PathBuf::from("/dev/null"));
+        wait_for("its output goes to the log", BOUND, || {
+            leads_to(process, 1) == log && leads_to(process, 2) == log
+        });
+    }
+    assert_eq!(daemon.run("quick", Value::Null)["exit_code"], 0);
+    // Whoever rotates logs moves the file away.
+    fs::rename(&log, daemon.path().join("moved")).expect("moved");
+    kill_process(pid(keeper), Signal::USR1).expect("it lives");
+    wait_for("a new log", BOUND, || leads_to(keeper, 2) == log);
+
+    let stopped = daemon.cli(&["stop"]);
+    assert_eq!((stopped.code, stopped.stdout.as_str()), (Some(0), "stopped\n"));
+    assert!(!is_alive(keeper) && !is_alive(server));
+    for file in ["listen", "pid", "server.pid", "keeper/control"] {
+        assert!(!daemon.data().join(file).exists(), "{file}");
+    }
+    daemon.start_again();
+    assert_eq!(daemon.get("/readyz").status, 200);
+    assert_ne!(daemon.pid("pid"), keeper);
+}
+
+#[test]
+fn what_keeps_a_daemon_from_starting_is_told_to_its_caller() {
+    let refused = |setup: &Setup, code: i32, word: &str| {
+        let ran = Ran::from(setup.refused());
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        assert!(ran.stderr.contains(word), "{word} in {ran:?}");
+        assert_eq!(ran.stdout, "");
+    };
+    refused(&Setup::new("[task.t]\ncomand = ['true']\n").arg("--daemon"), 78, "comand");
+
+    let server = Server::start(TASKS);
+    let data = server.data().display().to_string();
+    let config = format!("[server]\nlisten = ['127.0.0.1:0']\ndata_dir = '{data}'\n{TASKS}");
+    refused(&Setup::new(&config).arg("--daemon"), 75, &server.keeper_pid().to_string());
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound");
+    let config = format!("[server]\nlisten = ['{address}']\ndata_dir = 'data'\n{TASKS}");
+    refused(&Setup::new(&config).arg("--daemon"), 1, &address.to_string());
+
+    // The server itself, which only the keeper sees.
+    let setup = Setup::new(TASKS).arg("--daemon");
+    fs::create_dir(setup.path().join("data")).expect("new");
+    fs::write(setup.path().join("data/procession.db"), vec![b'x'; 8192]).expect("written");
+    refused(&setup, 1, "procession.db");
+    assert!(!setup.path().join("data/pid").exists(), "and nothing is left running");
+}
+
+#[test]
+fn status_says_how_it_is() {
+    let mut daemon = Daemon::start(Setup::new(TASKS));
+    let id = daemon.running("gate", Value::Null);
+    let said = status(&daemon, 0);
+    assert_eq!((&said["state"], &said["ready"]), (&json!("ready"), &json!(true)));
+    assert_eq!(said["keeper_pid"], daemon.pid("pid"));
+    assert_eq!(said["server_pid"], daemon.pid("server.pid"));
+    assert_eq!((&said["running"], &said["queued"], &said["attempts"]), (&json!(1), &json!(0), &json!(1)));
+    assert_eq!(said["version"], env!("CARGO_PKG_VERSION"));
+    assert!(said["uptime_ms"].as_u64().expect("a time") < 60_000, "{said}");
+    let listen = fs::read_to_string(daemon.data().join("listen")).expect("readable");
+    assert_eq!(said["listeners"], json!([listen.trim()]));
+    let shown = daemon.cli(&["status"]).ok();
+    for word in ["ready", &daemon.pid("pid").to_string(), listen.trim(), "1 running"] {
+        assert!(shown.contains(word), "{word} in {shown}");
+    }
+    // A config that is broken by now hides nothing.
+    let config = daemon.path().join("procession.toml");
+    let good = fs::read_to_string(&config).expect("readable");
+    fs::write(&config, format!("{good}\n[task.x\ncomand = 1")).expect("written");
+    assert_eq!(status(&daemon, 0)["state"], "ready");
+    // What waits for its jobs is not ready.
+    kill_process(pid(daemon.pid("pid")), Signal::TERM).expect("it lives");
+    wait_for("it stops", BOUND, || daemon.get("/readyz").status == 503);
+    let said = status(&daemon, 4);
+    assert_eq!((&said["state"], &said["stopping"]), (&json!("stopping"), &json!(true)));
+    let stopped = daemon.cli(&["stop", "--now"]);
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    assert_eq!(status(&daemon, 3)["state"], "stopped");
+    let stopped = daemon.cli(&["stop"]);
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    assert!(stopped.stdout.contains("nothing runs"), "{stopped:?}");
+    fs::write(&config, good).expect("written");
+    daemon.start_again();
+    assert_eq!(daemon.over(&id)["outcome"]["by"], "shutdown");
+}
+
+#[test]
+fn a_stop_waits_for_what_runs_and_says_so() {
+    let daemon = Daemon::start(Setup::new(TASKS));
+    daemon.running("gate", Value::Null);
+    let (folder, data) = (daemon.path().to_owned(), daemon.data());
+    let stopped = std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| daemon.cli(&["stop", "--timeout", "60s"]));
+        wait_for("it drains", BOUND, || daemon.get("/readyz").status == 503);
+        assert!(!stopping.is_finished() && data.join("pid").exists());
+        wait_for("it has explained itself", BOUND, || {
+            fs::write(folder.join("go"), "").expect("written");
+            stopping.is_finished()
+        });
+        stopping.join().expect("no panic")
+    });
+    assert_eq!((stopped.code, stopped.stdout.as_str()), (Some(0), "stopped\n"), "{stopped:?}");
+}
+
+#[test]
+fn f45_p24_a_lock_that_names_somebody_else_harms_nobody() {
+    let daemon = Daemon::start(Setup::new(TASKS));
+    let bystander = Process(command("sleep").arg("600").spawn().expect("it starts"));
+    let lock = daemon.data().join("LOCK");
+    let true_name = fs::read_to_string(&lock).expect("readable");
+    let number = daemon.pid("pid").to_string();
+    // The keeper's socket is away too: nothing but the lock's word is left.
+    let (socket, away) = (daemon.data().join("keeper/control"), daemon.path().join("away"));
+    fs::rename(&socket, &away).expect("moved");
+    fs::write(&lock, true_name.replacen(&number, &bystander.0.id().to_string(), 1)).expect("written");
+    let stopped = daemon.cli(&["stop", "--now"]);
+    assert_eq!(stopped.code, Some(1), "{stopped:?}");
+    assert!(is_alive(bystander.0.id()) && is_alive(daemon.pid("pid")));
+    let said = daemon.cli(&["status"]);
+    assert_eq!(said.code, Some(4), "{said:?}");
+    fs::write(&lock, true_name).expect("written");
+    fs::rename(&away, &socket).expect("moved back");
+    assert_eq!(daemon.cli(&["status"]).code, Some(0));
+}
+
+#[test]
+fn a_stop_without_a_control_socket_goes_by_the_lock() {
+    let daemon = Daemon::start(Setup::new(TASKS));
+    let keeper = daemon.pid("pid");
+    fs::remove_file(daemon.data().join("keeper/control")).expect("removed");
+    let refused = daemon.cli(&["stop", "--keep-jobs"]);
+    assert_eq!(refused.code, Some(1), "a signal cannot say that: {refused:?}");
+    assert!(is_alive(keeper));
+    let stopped = daemon.cli(&["stop"]);
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    assert!(!is_alive(keeper));
+}
+
+#[test]
+fn f45_what_a_killed_keeper_left_behind_does_not_hinder_the_next() {
+    let mut server = Server::start(TASKS);
+    let (keeper, data) = (server.keeper_pid(), server.data());
+    let left = fs::read_to_string(data.join("LOCK")).expect("readable");
+    server.crash();
+    assert!(data.join("keeper/control").exists());
+    let said = server.cli(&["status"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert_eq!(server.cli(&["stop"]).code, Some(0));
+    assert_eq!(server.cli(&["reload"]).code, Some(1));
+    // Not even a program that listens there now is taken for a keeper.
+    fs::remove_file(data.join("keeper/control")).expect("removed");
+    let _other = UnixListener::bind(data.join("keeper/control")).expect("bound");
+    assert_eq!(server.cli(&["status"]).code, Some(3));
+    server.start_again();
+    assert_ne!(server.keeper_pid(), keeper);
+    assert_ne!(fs::read_to_string(data.join("LOCK")).expect("readable"), left);
+    assert_eq!(server.cli(&["status"]).code, Some(0));
+}
+
+#[test]
+fn what_runs_is_kept_over_a_stop_and_taken_over_by_the_next_serve() {
+    for setup in [Setup::new(TASKS), Setup::new(TASKS).monitor()] {
+        let mut daemon = Daemon::start(setup);
+        let keeper = daemon.pid("pid");
+        let id = daemon.running("gate", Value::Null);
+        let quick = daemon.run("quick", Value::Null);
+        let stopped = daemon.cli(&["stop", "--keep-jobs"]);
+        assert_eq!(stopped.code, Some(0), "{stopped:?}");
+        assert!(stopped.stdout.contains("1 running job"), "{stopped:?}");
+        assert!(daemon.try_send(&Request::get("/readyz")).is_err(), "nobody listens");
+        let said = status(&daemon, 4);
+        assert_eq!((&said["state"], &said["attempts"]), (&json!("alone"), &json!(1)));
+        assert_eq!(daemon.cli(&["stop", "--keep-jobs"]).code, Some(0), "again is the same");
+        daemon.start_again();
+        assert_eq!(daemon.pid("pid"), keeper, "the keeper is the same");
+        assert_eq!(status(&daemon, 0)["generation"], 2);
+        assert_eq!(daemon.job(&id)["state"], "running");
+        fs::write(daemon.path().join("go"), "").expect("written");
+        let job = daemon.over(&id);
+        assert_eq!(
+            (&job["outcome"], &job["attempt"]),
+            (&json!({"kind": "exited", "code": 3}), &json!(1)),
+            "{job}"
+        );
+        assert_eq!(daemon.stdout(&id), b"before\nafter\n");
+        assert_eq!(daemon.job(quick["id"].as_str().expect("an id")), quick);
+    }
+}
+
+#[test]
+fn a_serve_that_takes_over_stands_where_the_keeper_would() {
+    let mut server = Server::start(TASKS);
+    let id = server.running("gate", Value::Null);
+    assert_eq!(server.cli(&["stop", "--keep-jobs"]).code, Some(0));
+    let keeper = server.keeper_pid();
+    server.take_over();
+    assert_ne!(server.keeper_pid(), keeper, "another process stands for it");
+    assert_eq!(server.get("/readyz").status, 200);
+    fs::write(server.path().join("go"), "").expect("written");
+    assert_eq!(server.over(&id)["exit_code"], 3);
+    // A signal to the one is a signal to the other, and the end of the other its own.
+    assert_eq!(server.stop().code(), Some(0));
+    wait_for("the keeper has ended", BOUND, || !is_alive(keeper));
+}
+
+#[test]
+fn what_ends_while_the_keeper_is_alone_is_known_to_the_next_server() {
+    let mut daemon = Daemon::start(Setup::new(TASKS));
+    let keeper = daemon.pid("pid");
+    let id = daemon.running("gate", Value::Null);
+    assert_eq!(daemon.cli(&["stop", "--keep-jobs"]).code, Some(0));
+    fs::write(daemon.path().join("go"), "").expect("written");
+    wait_for("the keeper ends with its last job", BOUND, || !is_alive(keeper));
+    assert_eq!(daemon.cli(&["status"]).code, Some(3));
+    daemon.start_again();
+    let job = daemon.over(&id);
+    assert_eq!((&job["exit_code"], &job["attempt"]), (&json!(3), &json!(1)));
+    assert_eq!(daemon.stdout(&id), b"before\nafter\n");
+}
+
+#[test]
+fn a_stop_ends_what_a_lonely_keeper_waits_for_in_bounded_time() {
+    let mut daemon = Daemon::start(Setup::new(TASKS));
+    let id = daemon.running("gate", Value::Null);
+    assert_eq!(daemon.cli(&["stop", "--keep-jobs"]).code, Some(0));
+    let began = Instant::now();
+    let stopped = daemon.cli(&["stop", "--timeout", "1s"]);
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&began.elapsed()), "{stopped:?}");
+    daemon.start_again();
+    assert_eq!(daemon.over(&id)["outcome"], json!({"kind": "cancelled", "by": "shutdown", "signal": 15}));
+}
+
+#[test]
+fn f40_term_during_startup_ends_it_with_the_right_code_heavy() {
+    let setup = Setup::new(TASKS);
+    for round in 0..25u64 {
+        let delay = Duration::from_micros(round * 1_500);
+        let mut child = setup.spawn();
+        let began = Instant::now();
+        while began.elapsed() < delay {
+            std::hint::spin_loop();
+        }
+        kill_process(pid(child.id()), Signal::TERM).expect("it lives or is not reaped");
+        let mut status = None;
+        wait_for("it ends", BOUND, || {
+            status = child.try_wait().expect("a child of ours");
+            status.is_some()
+        });
+        let status = status.expect("just seen");
+        // Before it listens to signals the default ends it; then it says 128 + 15 itself, until a
+        // server is there to end in order.
+        use std::os::unix::process::ExitStatusExt;
+        let right = status.signal() == Some(15) || matches!(status.code(), Some(0 | 143));
+        assert!(right, "round {round}: {status:?}");
+    }
+    // And nothing of all these is in the way.
+    fs::remove_file(setup.path().join("serve.log")).expect("what they said");
+    assert_eq!(setup.start().run("quick", Value::Null)["exit_code"], 0);
+}
+
+#[test]
+fn f40_term_during_an_accept_storm_is_a_clean_end_heavy() {
+    let mut server = Server::start(TASKS);
+    let id = server.running("gate", Value::Null);
+    let client = (*server).clone();
+    let (answered, refused) = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut answered, mut refused) = (0, 0);
+                    while let Ok(answer) = client.try_send(&Request::get("/readyz")) {
+                        match answer.status {
+                            200 => answered += 1,
+                            503 => refused += 1,
+                            other => panic!("{other}"),
+                        }
+                    }
+                    (answered, refused)
+                })
+            })
+            .collect();
+        wait_for("it is busy", BOUND, || server.get("/v1/stats").json()["connections"].as_u64() > Some(1));
+        server.terminate();
+        wait_for("it drains", BOUND, || server.get("/readyz").status == 503);
+        assert_eq!(server.job(&id)["state"], "running");
+        fs::write(server.path().join("go"), "").expect("written");
+        assert_eq!(server.ended().code(), Some(0));
+        let counts = clients.into_iter().map(|client| client.join().expect("no panic"));
+        counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    });
+    assert!(answered > 0 && refused > 0, "{answered} {refused}");
+    server.start_again();
+    assert_eq!(server.job(&id)["exit_code"], 3);
+}
+
+#[test]
+fn a_daemon_whose_server_is_killed_goes_on() {
+    let daemon = Daemon::start(Setup::new(TASKS));
+    let before = daemon.pid("server.pid");
+    kill(before);
+    wait_for("another server", BOUND, || {
+        daemon.try_send(&Request::get("/readyz")).is_ok_and(|answer| answer.status == 200)
+            && daemon.pid("server.pid") != before
+    });
+    wait_for("the keeper has heard so", BOUND, || daemon.cli(&["status"]).code == Some(0));
+    let log = fs::read_to_string(daemon.data().join("log/stderr.log")).expect("readable");
+    assert!(log.contains("ended by signal 9"), "{log}");
+}
