@@ -124,6 +124,7 @@ pub use control::{CONTROL_FD, NoControlSocket, take_control_socket};
 pub use daemon::{Child, Daemon, Detached, Start, detach, open_log, passed_sockets, replace_output};
 pub use follow::{Followed, follow};
 pub use identity::{Handle, Identity};
+pub use renew::begin_anew;
 pub use resume::Resumed;
 pub use server::ServerCommand;
 use startup::dev_null;
