@@ -73,7 +73,10 @@ struct Heritage {
     finished_us: i64,
     leader: OwnedFd,
     streams: [Option<Stream>; 2],
-    records: [StreamRecord; 2],
+    /// Of streams that have ended.
+    records: [Option<StreamRecord>; 2],
+    files: [PathBuf; 2],
+    limit: u64,
     stage: Stage,
     leaked: u32,
     status: Option<i32>,
@@ -96,8 +99,8 @@ impl Heritage {
         let mut pipe = |is_there: bool| is_there.then(|| descriptors.next()).flatten();
         let pipes = [pipe(held.stdout), pipe(held.stderr)];
         let mut streams = [None, None];
-        for ((stream, pipe), file) in streams.iter_mut().zip(pipes).zip(files) {
-            *stream = Stream::inherit(pipe, file, limit).ok();
+        for ((stream, pipe), file) in streams.iter_mut().zip(pipes).zip(&files) {
+            *stream = pipe.and_then(|pipe| Stream::inherit(Some(pipe), file.clone(), limit).ok());
         }
         Some(Self {
             key: held.key,
@@ -108,7 +111,9 @@ impl Heritage {
             finished_us: 0,
             leader,
             streams,
-            records: Default::default(),
+            records: [None, None],
+            files,
+            limit,
             stage: Stage::Runs,
             leaked: 0,
             status: None,
@@ -125,6 +130,8 @@ impl Heritage {
             }
             Stage::Runs if now >= until => {
                 self.end_rest(false);
+                // It was one of them itself.
+                self.leaked = self.leaked.saturating_sub(1);
                 signal(self.leader.as_fd(), Signal::KILL);
                 self.stage = Stage::Killed(now);
             }
@@ -153,7 +160,7 @@ impl Heritage {
                 && open.take() == Progress::Ended
                 && let Some(ended) = stream.take()
             {
-                *record = ended.close();
+                *record = Some(ended.close());
             }
         }
     }
@@ -163,17 +170,18 @@ impl Heritage {
         self.streams.iter().all(Option::is_none) || now >= ended.after(DRAIN_TIMEOUT)
     }
 
-    fn record(mut self) -> ExitRecord {
-        for (stream, record) in self.streams.iter_mut().zip(&mut self.records) {
-            if let Some(open) = stream.take() {
-                *record = open.close();
-            }
-        }
+    fn record(self) -> ExitRecord {
+        let [first, second] = self.streams;
+        let [early, late] = self.records;
+        let [stdout, stderr] = self.files;
+        // What has no pipe, or none any more, was written to its file or not at all.
+        let of_file = |file| Stream::inherit(None, file, self.limit).map(Stream::close).unwrap_or_default();
+        let stdout = early.or(first.map(Stream::close)).unwrap_or_else(|| of_file(stdout));
+        let stderr = late.or(second.map(Stream::close)).unwrap_or_else(|| of_file(stderr));
         let ending = match (self.stage, self.status) {
             (Stage::Ended(_), Some(wait_status)) => Ending::Ended { wait_status, stopped: None },
             _ => Ending::Vanished,
         };
-        let [stdout, stderr] = self.records;
         ExitRecord {
             key: self.key,
             ending,

@@ -94,6 +94,7 @@ pub mod heir;
 mod identity;
 mod journal;
 mod keeper;
+mod monitors;
 mod notify;
 mod operator;
 mod orphans;
@@ -198,6 +199,7 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
     let boot_id = boot_id().map_err(KeeperError::start("boot id"))?;
     let (journal, left) =
         journal::Journal::open(&setup.state_dir, boot_id).map_err(KeeperError::start("journal"))?;
+    let monitors = monitors::share_alone(&setup.state_dir).map_err(KeeperError::start("monitors"))?;
     let mut stacks = sys::stack::Stacks::default();
     let method = spawn::method(&mut stacks).map_err(KeeperError::start("clone"))?;
     let trees = match setup.containment {
@@ -215,6 +217,7 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
         stacks,
         trees: trees.map_or(world::Trees::Monitors, world::Trees::Cgroups),
         null: dev_null().map_err(KeeperError::start("/dev/null"))?.into(),
+        monitors,
         own: HashSet::new(),
         spared: HashSet::new(),
         overdue: vec![],

@@ -107,6 +107,8 @@ pub(crate) struct World {
     pub(crate) stacks: Stacks,
     pub(crate) trees: Trees,
     pub(crate) null: Rc<OwnedFd>,
+    /// See the module `monitors`; every monitor has a copy.
+    pub(crate) monitors: OwnedFd,
     /// Children that are ours to reap; all others are orphans.
     pub(crate) own: HashSet<Pid>,
     /// What may run on though its attempt is over: monitors of what was left running, and

@@ -18,7 +18,7 @@ use crate::background::{Background, EXIT_BUG};
 use crate::board::Board;
 use crate::cli::ServerArgs;
 use crate::config::{Auth, Config, LoadOptions, Snapshot, load, restore};
-use crate::data::DataDir;
+use crate::data::{DataDir, write_atomically};
 use crate::drain::{Drain, Stage};
 use crate::facts::Facts;
 use crate::handover::Handover;
@@ -84,7 +84,7 @@ async fn serve(
     let background = Background::default();
     let data = DataDir::existing(&config.server.data_dir);
     let hello = greeting.hello.clone();
-    std::fs::write(data.server_pid(), format!("{}\n", std::process::id()))?;
+    write_atomically(&data.server_pid(), &format!("{}\n", std::process::id()), 0o644)?;
     data.clear_incoming()?;
     let store = Arc::new(SqliteStore::open(&data.database())?);
     store.put_tasks(config.tasks.keys().cloned().collect()).await?;

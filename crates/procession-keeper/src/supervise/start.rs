@@ -95,8 +95,9 @@ fn below_monitor(mut command: Command<'_>, world: &mut World) -> Result<Born, Fa
     command.die_with_parent = true;
     let null = Rc::clone(&world.null);
     let (ours, theirs) = Wire::pair().map_err(Failure::at(Phase::Prepare))?;
-    let process = monitor::start(&theirs, &command, &null, world.method, &mut world.stacks)
-        .map_err(|errno| clone_failure(errno, false))?;
+    let process =
+        monitor::start((&theirs, &world.monitors), &command, &null, world.method, &mut world.stacks)
+            .map_err(|errno| clone_failure(errno, false))?;
     Ok(Born { process, newborn: None, tree: Tree::Monitor(Watch::new(ours)) })
 }
 

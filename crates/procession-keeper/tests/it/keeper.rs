@@ -50,6 +50,8 @@ pub(crate) struct Server {
     pub(crate) hello: Hello,
     pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) held: Vec<OwnedFd>,
+    /// Descriptors that came after the greeting, in their order.
+    pub(crate) arrived: Vec<OwnedFd>,
     link: UnixStream,
     pub(crate) pid: u32,
 }
@@ -291,7 +293,17 @@ impl Server {
             }
         };
         let held = listeners.split_off(hello.listeners.len());
-        Server { control, decoder, heard: VecDeque::new(), hello, listeners, held, link, pid }
+        Server {
+            control,
+            decoder,
+            heard: VecDeque::new(),
+            hello,
+            listeners,
+            held,
+            arrived: vec![],
+            link,
+            pid,
+        }
     }
 
     pub(crate) fn say(&mut self, message: &ToKeeper) {
@@ -335,7 +347,7 @@ impl Server {
             let left = BOUND.saturating_sub(start.elapsed());
             assert!(!left.is_zero(), "waited in vain for {what}; heard {:?}", self.heard);
             self.control.set_read_timeout(Some(left)).expect("set");
-            match std::io::Read::read(&mut self.control, &mut buffer) {
+            match control::receive(&self.control, &mut buffer, &mut self.arrived) {
                 Ok(0) => panic!("the keeper hung up; waited for {what}"),
                 Ok(length) => self.decoder.feed(&buffer[..length]),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

@@ -8,6 +8,7 @@ mod harness;
 
 mod admission;
 mod artifacts;
+mod bereaved;
 mod body;
 mod cancel;
 mod cli;

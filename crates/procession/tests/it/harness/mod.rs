@@ -26,7 +26,7 @@ pub use crowd::at_once;
 pub use daemon::Daemon;
 pub use digest::sha256;
 pub use events::{Event, Events};
-pub use process::{Process, command, end, is_alive, kill, memory_kib};
+pub use process::{Process, command, end, is_alive, kill, memory_kib, pid};
 pub use request::Request;
 pub use response::Response;
 pub use server::Server;
