@@ -22,6 +22,7 @@ pub mod payload;
 pub mod placeholder;
 pub mod quantity;
 pub mod record;
+pub mod recovery;
 pub mod retry;
 pub mod state;
 pub mod task;

@@ -105,6 +105,8 @@ pub enum LostReason {
     NodeLost,
     /// It was lost too often.
     Quarantined,
+    /// The store was damaged, and what was saved of it does not say.
+    StoreDamaged,
 }
 
 impl Outcome {

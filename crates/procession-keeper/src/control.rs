@@ -38,7 +38,9 @@ pub enum NoControlSocket {
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// The server's end of the control socket, from the environment: blocking, close-on-exec.
-/// Gives it once; call it before other code may have closed or opened descriptors.
+/// Gives it once; call it before other code may have closed or opened descriptors. From then on
+/// this process ignores what is meant for the keeper: who signals every process of this name
+/// (`pkill -HUP`) asks for one reload.
 pub fn take_control_socket() -> Result<UnixStream, NoControlSocket> {
     let number = std::env::var(CONTROL_FD).map_err(|_| NoControlSocket::NotSet)?;
     let number: i32 = number.parse().map_err(|_| NoControlSocket::NotASocket)?;
@@ -56,6 +58,7 @@ pub fn take_control_socket() -> Result<UnixStream, NoControlSocket> {
     }
     rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)
         .map_err(|_| NoControlSocket::NotASocket)?;
+    crate::sys::signals::ignore(&[libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2]);
     // SAFETY: open (fstat said so), handed to this process by the keeper for this purpose,
     // and taken once (`TAKEN`).
     let socket = unsafe { OwnedFd::from_raw_fd(borrowed.as_raw_fd()) };

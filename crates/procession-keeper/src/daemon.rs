@@ -141,7 +141,7 @@ impl Daemon {
         if self.caller.is_some() {
             return;
         }
-        if let Err(error) = open_log(&self.log).and_then(|log| Ok(replace_output(&log, &log)?)) {
+        if let Err(error) = open_log(&self.log).and_then(|log| replace_output(&log, &log)) {
             crate::complain(format_args!("{} cannot be opened: {error}", self.log.display()));
         }
     }
@@ -150,13 +150,13 @@ impl Daemon {
 /// Where a daemon says what it has to say: appended to, for its owner's eyes.
 pub fn open_log(path: &Path) -> std::io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
-    Ok(rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::RUSR | Mode::WUSR)?)
+    rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::RUSR | Mode::WUSR).map_err(Into::into)
 }
 
 /// What this process says goes there from now on.
 pub fn replace_output(stdout: impl AsFd, stderr: impl AsFd) -> std::io::Result<()> {
     replace_standard(1, stdout.as_fd())?;
-    Ok(replace_standard(2, stderr.as_fd())?)
+    replace_standard(2, stderr.as_fd()).map_err(Into::into)
 }
 
 /// The descriptors that a service manager passed to this process (`LISTEN_FDS`), by number,

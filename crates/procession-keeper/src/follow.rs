@@ -1,16 +1,18 @@
 //! A process that stands where a keeper would, in a terminal or under a service manager, while
-//! the keeper is another: hands on signals, and ends as the keeper does.
+//! the keeper is another: hands on signals, and ends as the keeper does. A service manager that
+//! started it hears from it: the keeper speaks to the one that started the keeper.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use procession_core::frame::admin::Answer;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::ask::Conversation;
 use crate::identity::Handle;
+use crate::notify::Notify;
 use crate::sys::signals;
 
 const HANDED_ON: [(i32, Signal); 6] = [
@@ -40,9 +42,15 @@ pub fn follow(conversation: Conversation, keeper: &Handle) -> std::io::Result<Fo
     signals::take_over();
     let heard = signals::descriptor(&HANDED_ON.map(|(number, _)| number))?;
     let mut conversation = Some(conversation);
+    let mut notify = Notify::from_environment();
+    notify.ready();
     loop {
-        let (said, ended) = wait(&heard, conversation.as_ref(), keeper)?;
+        notify.alive();
+        let (said, ended) = wait(&heard, conversation.as_ref(), keeper, notify.watchdog)?;
         for number in signals::read(&heard) {
+            if [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT].contains(&number) {
+                notify.stopping();
+            }
             if let Some((_, signal)) = HANDED_ON.iter().find(|(handed, _)| *handed == number) {
                 // One that has ended hears nothing; that it has is seen next.
                 let _ = keeper.signal(*signal);
@@ -61,16 +69,18 @@ pub fn follow(conversation: Conversation, keeper: &Handle) -> std::io::Result<Fo
     }
 }
 
-/// Whether the keeper has said something; whether it has ended.
+/// Whether the keeper has said something; whether it has ended. Neither: a signal, or `bound`.
 fn wait(
     heard: &OwnedFd,
     conversation: Option<&Conversation>,
     keeper: &Handle,
+    bound: Option<Duration>,
 ) -> std::io::Result<(bool, bool)> {
+    let bound = bound.and_then(|bound| Timespec::try_from(bound).ok());
     let mut fds =
         vec![PollFd::new(heard, PollFlags::IN), PollFd::from_borrowed_fd(keeper.as_fd(), PollFlags::IN)];
     fds.extend(conversation.map(|open| PollFd::from_borrowed_fd(open.as_fd(), PollFlags::IN)));
-    match poll(&mut fds, None) {
+    match poll(&mut fds, bound.as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(errno) => return Err(errno.into()),
     }

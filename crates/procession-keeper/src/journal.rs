@@ -16,6 +16,7 @@ use procession_core::record::ExitRecord;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::fault;
 use crate::file::{create_anew, open_regular};
 use crate::unacknowledged::Unacknowledged;
 
@@ -99,6 +100,7 @@ impl Journal {
         if self.pending.is_empty() {
             return;
         }
+        fault::point("journal.before_write");
         let pending = std::mem::take(&mut self.pending);
         if let Err(error) = self.append(&pending, left) {
             // Records go on in memory; a torn entry must not hide later ones.
@@ -108,6 +110,7 @@ impl Journal {
         }
         self.pending = pending;
         self.pending.clear();
+        fault::point("journal.after_write");
     }
 
     fn append(&mut self, pending: &[u8], left: &Unacknowledged) -> std::io::Result<()> {
@@ -139,5 +142,6 @@ impl Journal {
     }
 }
 
+pub(crate) mod inspect;
 #[cfg(test)]
 mod tests;

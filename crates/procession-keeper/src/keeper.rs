@@ -28,7 +28,7 @@ use crate::supervise::{Attempt, not_started, start};
 use crate::sys::process::next_stopped_child;
 use crate::sys::{clock, signals};
 use crate::world::{Alarm, Outbox, STRAYS_EVERY, Trees, World};
-use crate::{KeeperError, orphans};
+use crate::{KeeperError, fault, orphans};
 
 /// One frame of an answer to LIST holds at most this much.
 const LIST_FRAME: usize = 1024 * 1024;
@@ -223,6 +223,7 @@ impl Keeper {
     // The server.
 
     pub(crate) fn start_server(&mut self) {
+        fault::point("keeper.at_server_start");
         if let Err(failure) = self.servers.start(&mut self.world) {
             self.server_never_ran(failure.phase.name(), failure.errno);
             if self.attach_failed("could not be started") {
@@ -296,7 +297,10 @@ impl Keeper {
                     self.with(id, |attempt, world| attempt.stop(by, now, world));
                 }
             }
-            ToKeeper::Ack { key } => self.world.acknowledge(key),
+            ToKeeper::Ack { key } => {
+                fault::point("keeper.at_ack");
+                self.world.acknowledge(key);
+            }
             ToKeeper::List => self.list(),
             ToKeeper::Goodbye { status } => self.ending.goodbye(status),
             ToKeeper::Retired => self.hand_over(Input::Released),

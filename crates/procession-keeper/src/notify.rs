@@ -91,7 +91,12 @@ impl Notify {
         self.say(&format!("STATUS={text}"));
     }
 
-    /// The server has answered a PING.
+    /// All is well.
+    pub(crate) fn alive(&mut self) {
+        self.say("WATCHDOG=1");
+    }
+
+    /// The server has answered a PING, or become ready.
     pub(crate) fn pong(&mut self) {
         self.unanswered = false;
     }
@@ -111,7 +116,7 @@ impl Keeper {
         self.world.timers.arm(Alarm::Watchdog, self.world.now.after(pause));
         let expected = self.ending.wants_a_server();
         if !expected || (self.servers.is_ready() && !self.notify.unanswered) {
-            self.notify.say("WATCHDOG=1");
+            self.notify.alive();
         }
         self.notify.unanswered = true;
         if self.servers.is_ready() {

@@ -81,7 +81,7 @@ impl Keeper {
             keeper_pid: rustix::process::getpid().as_raw_nonzero().get().cast_unsigned(),
             server_pid: self.servers.pid().unwrap_or_default(),
             ready: self.servers.is_ready(),
-            generation: self.servers.generation(),
+            generation: self.servers.current_generation(),
             running: count(self.attempts.iter().count()),
             unrecorded: count(self.world.left.iter().count()),
             stopping: self.ending.asked() != Asked::No,
@@ -218,6 +218,8 @@ impl Keeper {
             self.admin.tell(id, &Answer::Done);
         }
         self.notify.ready();
+        // Whatever the server before was still to answer.
+        self.notify.pong();
         if let Some(daemon) = &mut self.daemon {
             daemon.ready();
         }

@@ -6,6 +6,7 @@
 use procession_core::frame::ToKeeper;
 
 use crate::events::ServerId;
+use crate::fault;
 use crate::handover::{Action, Input, Wish};
 use crate::keeper::Keeper;
 use crate::servers::Role;
@@ -47,8 +48,14 @@ impl Keeper {
                 Action::Bound(time) => self.world.timers.arm(Alarm::Handover, self.world.now.after(time)),
                 Action::Unbound => self.world.timers.disarm(Alarm::Handover),
                 Action::Discard => self.servers.discard_standby(),
-                Action::Retire => self.servers.retire(&mut self.world),
-                Action::Promote => self.servers.promote(&mut self.world),
+                Action::Retire => {
+                    fault::point("handover.before_retire");
+                    self.servers.retire(&mut self.world);
+                }
+                Action::Promote => {
+                    fault::point("handover.before_promote");
+                    self.servers.promote(&mut self.world);
+                }
                 Action::KillCurrent => self.servers.signal_current(Signal::KILL),
                 Action::RollBack => {
                     self.servers.distrust();

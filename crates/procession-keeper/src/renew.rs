@@ -20,6 +20,7 @@ use procession_core::frame::ToKeeper;
 use procession_core::frame::image::{self, Image};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
+use crate::fault;
 use crate::keeper::Keeper;
 use crate::supervise::Attempt;
 use crate::sys::clone::Method;
@@ -113,6 +114,7 @@ impl Keeper {
         self.world.journal.flush(&self.world.left);
         let mut names = Names::default();
         let image = self.image(held_back, &mut names);
+        fault::point("renew.before_exec");
         match execute(&self.servers.command().program, &image, &mut names) {
             Ok(never) => match never {},
             Err(error) => error,

@@ -16,6 +16,7 @@ use procession_core::record::ExitRecord;
 use rustix::fs::{SealFlags, fcntl_get_seals};
 
 use crate::daemon::Daemon;
+use crate::fault;
 use crate::keeper::Keeper;
 use crate::operator::Requests;
 use crate::renew::{Given, Missing, alarm, pid};
@@ -44,6 +45,7 @@ impl Resumed {
     /// # Errors
     /// It cannot be used. What it is known to name has been ended: exit with 70.
     pub fn read(number: i32) -> Result<Self, KeeperError> {
+        fault::point("renew.after_exec");
         let mut given = Given::default();
         let bytes = given
             .take(image::Fd(number))

@@ -84,6 +84,11 @@ impl Servers {
         self.listeners.clear();
     }
 
+    /// Of the server that serves; 0 without one.
+    pub(crate) fn current_generation(&self) -> u64 {
+        self.current.as_ref().map_or(0, |server| server.id.0.into())
+    }
+
     /// How many servers there have been.
     pub(crate) fn generation(&self) -> u64 {
         self.generation

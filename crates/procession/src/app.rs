@@ -10,23 +10,24 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use procession_core::command::Surroundings;
 use procession_core::frame::{Hello, ToKeeper, VERSION};
+use procession_keeper::fault;
 use procession_store::Store;
 use procession_store::sqlite::SqliteStore;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use crate::background::{Background, EXIT_BUG};
+use crate::background::{Background, EXIT_BUG, EXIT_CONFIG};
 use crate::board::Board;
 use crate::cli::ServerArgs;
-use crate::config::{Auth, Config, LoadOptions, Snapshot, load, restore};
+use crate::config::{Auth, Config, LoadOptions, Severity, Snapshot, load, restore};
 use crate::data::{DataDir, write_atomically};
 use crate::drain::{Drain, Stage};
 use crate::facts::Facts;
 use crate::handover::Handover;
 use crate::http::{self, Gate, Listener};
 use crate::keeper::{Greeting, KeeperLink, greet};
+use crate::log::{Log, SAID};
 use crate::maintenance;
 use crate::meters::Meters;
-use crate::say;
 use crate::scheduler::{
     Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, cgroups_of, recover,
 };
@@ -42,12 +43,9 @@ const RESERVED_DESCRIPTORS: u64 = 256;
 /// Connections at once, however many descriptors there are.
 const MAX_CONNECTIONS: usize = 20_000;
 
-/// The config is wrong (sysexits' `EX_CONFIG`).
-const EXIT_CONFIG: u8 = 78;
-
 /// Runs the server; returns its exit status. As a daemon it lets go of where its caller
 /// speaks once it answers.
-pub fn run(config_path: &Path, args: &ServerArgs) -> anyhow::Result<u8> {
+pub fn run(config_path: &Path, args: &ServerArgs, log: &Log) -> anyhow::Result<u8> {
     let socket = procession_keeper::take_control_socket()?;
     let mut greeting = greet(socket)?;
     let loaded_at = Timestamp::now();
@@ -68,22 +66,26 @@ pub fn run(config_path: &Path, args: &ServerArgs) -> anyhow::Result<u8> {
         };
         config.map_err(|wrong| anyhow::anyhow!("{wrong}"))?
     };
+    log.open(&DataDir::existing(&config.server.data_dir).log(), &config.log)
+        .context("a thread for the log cannot be had")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(Arc::new(config), loaded_at, greeting, args.daemon))
+    runtime.block_on(serve(Arc::new(config), loaded_at, greeting, (log, args.daemon)))
 }
 
 async fn serve(
     config: Arc<Config>,
     loaded_at: Timestamp,
     greeting: Greeting,
-    daemon: bool,
+    (log, daemon): (&Log, bool),
 ) -> anyhow::Result<u8> {
-    let background = Background::default();
+    let background = Background::new(log.clone());
     let data = DataDir::existing(&config.server.data_dir);
     let hello = greeting.hello.clone();
+    log.take_charge();
+    log_start(&config, &hello);
     write_atomically(&data.server_pid(), &format!("{}\n", std::process::id()), 0o644)?;
     data.clear_incoming()?;
     let store = Arc::new(SqliteStore::open(&data.database())?);
@@ -122,6 +124,7 @@ async fn serve(
     if let Err(error) = config.snapshot.keep(&data.config_in_force()) {
         tracing::warn!(%error, "after a crash the config will be read from its file");
     }
+    fault::point("ready.before_send");
     scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
     if hello.renew {
         scheduler.keeper.send(&ToKeeper::Renew);
@@ -131,17 +134,41 @@ async fn serve(
     if daemon {
         go_quiet(&data)?;
     }
-    announce(&hello);
+    log.ready();
+    announce(&hello, log);
 
     drain.reached(Stage::Retiring).await;
+    // The next server may be there before the last line of this one.
+    log.retire();
     if drain.stage() == Stage::Retiring {
         way_out::give_place(&scheduler, store, &handover, &drain, &config).await;
     } else {
         way_out::drain(&scheduler, &drain, &config).await;
+        tracing::info!("goodbye");
         scheduler.keeper.send(&ToKeeper::Goodbye { status: 0 });
     }
     background.end(way_out::LAST_WORDS).await;
     Ok(0)
+}
+
+/// Who starts, with what. Warnings of the config are known to whoever sits at a terminal.
+fn log_start(config: &Config, hello: &Hello) {
+    let listeners: Vec<_> = hello.listeners.iter().map(|name| String::from_utf8_lossy(name)).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        process = std::process::id(),
+        generation = hello.generation,
+        config = %config.path.display(),
+        revision = config.revision,
+        tasks = config.tasks.len(),
+        containment = hello.containment.name(),
+        listeners = listeners.join(" "),
+        "the server starts"
+    );
+    for warning in config.warnings.iter().filter(|warning| warning.severity == Severity::Warning) {
+        let line = warning.place.as_ref().map(|place| place.line);
+        tracing::warn!(target: SAID, line, warning = warning.message, "the config may not do what it should");
+    }
 }
 
 fn scheduler(
@@ -218,12 +245,13 @@ fn hear_the_keeper(
         }
         one.settle(cgroups).await;
         if drain.stage() == Stage::Serving && Choice::here() == Choice::Serve {
-            say::line("the keeper was killed; this process takes its place");
+            tracing::warn!(target: SAID, "the keeper was killed; this process takes its place");
+            one.background.log().flush();
             let error = estate.serve();
             tracing::error!(%error, "no keeper could be made of this process");
         }
         tracing::error!("the keeper is gone; the server ends");
-        std::process::exit(EXIT_BUG);
+        one.background.log().exit(EXIT_BUG);
     });
 }
 
@@ -302,13 +330,14 @@ fn go_quiet(data: &DataDir) -> anyhow::Result<()> {
 }
 
 /// Says where the server is; people and scripts wait for this line.
-fn announce(hello: &Hello) {
+fn announce(hello: &Hello, log: &Log) {
     for name in &hello.listeners {
         let name = String::from_utf8_lossy(name);
         if name.starts_with("unix:") {
-            say::line(&format!("listening on {name}"));
+            log.say(&format!("listening on {name}"));
         } else {
-            say::line(&format!("listening on http://{name}"));
+            log.say(&format!("listening on http://{name}"));
         }
     }
+    tracing::info!(target: SAID, "ready");
 }

@@ -10,6 +10,8 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::log::Log;
+
 /// Exit status after a bug (sysexits' `EX_SOFTWARE`).
 pub const EXIT_BUG: i32 = 70;
 
@@ -19,9 +21,14 @@ pub const EXIT_STUCK: i32 = 75;
 /// Exit status after a disk that did not keep what it was given (sysexits' `EX_IOERR`).
 pub const EXIT_DISK: i32 = 74;
 
+/// Exit status where the config, or the place or the store it names, cannot be used (sysexits'
+/// `EX_CONFIG`): only a person can change that.
+pub const EXIT_CONFIG: u8 = 78;
+
 /// A handle to all concurrent work; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Background {
+    log: Log,
     services: TaskTracker,
     connections: TaskTracker,
     errands: TaskTracker,
@@ -30,10 +37,12 @@ pub struct Background {
     put_down: CancellationToken,
 }
 
-impl Default for Background {
-    fn default() -> Self {
+impl Background {
+    /// Nothing runs yet.
+    pub fn new(log: Log) -> Self {
         let stop = CancellationToken::new();
         Self {
+            log,
             services: TaskTracker::new(),
             connections: TaskTracker::new(),
             errands: TaskTracker::new(),
@@ -41,13 +50,16 @@ impl Default for Background {
             stop,
         }
     }
-}
 
-impl Background {
+    /// What this process logs to.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// Work the server cannot do without: ends when [`Background::stopping`] fires, never
     /// by panic.
     pub fn service(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        self.services.spawn(or_exit(name, work));
+        self.services.spawn(or_exit(name, work, self.log.clone()));
     }
 
     /// Work for one client, whose panic is its own.
@@ -57,14 +69,14 @@ impl Background {
 
     /// Something short that must be done, though nobody waits for it here.
     pub fn errand(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.errands.spawn(or_exit("errand", work));
+        self.errands.spawn(or_exit("errand", work, self.log.clone()));
     }
 
     /// Ends the process because nothing it says could be believed any more; the keeper starts
     /// another, which reads what really reached the disk.
     pub fn give_up(&self, error: &dyn std::error::Error) -> ! {
         tracing::error!(error = %error, "the server ends");
-        std::process::exit(EXIT_DISK);
+        self.log.exit(EXIT_DISK)
     }
 
     /// Blocking file work, off the threads that answer requests.
@@ -132,9 +144,9 @@ impl Background {
 }
 
 /// A panic here would leave bookkeeping half done: a slot held for ever, an end not recorded.
-async fn or_exit(name: &'static str, work: impl Future<Output = ()>) {
+async fn or_exit(name: &'static str, work: impl Future<Output = ()>, log: Log) {
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
         tracing::error!(name, "a service panicked; the server ends and the keeper starts another");
-        std::process::exit(EXIT_BUG);
+        log.exit(EXIT_BUG);
     }
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use procession_core::id::JobId;
+use procession_store::sqlite::check_place;
 use sha2::{Digest, Sha256};
 
 use crate::removal::remove;
@@ -18,7 +19,23 @@ pub struct DataDir {
     root: PathBuf,
 }
 
+/// No store may lie where the data directory is, or would be.
+#[derive(Debug, thiserror::Error)]
+#[error("the data directory {folder}: {reason}")]
+pub struct Unfit {
+    folder: String,
+    reason: String,
+}
+
 impl DataDir {
+    /// Refuses a place that is on another machine or cannot be written, before anything is
+    /// made there.
+    pub fn check_place(root: &Path) -> Result<(), Unfit> {
+        let there = root.ancestors().find(|path| path.exists()).unwrap_or(root);
+        check_place(there)
+            .map_err(|error| Unfit { folder: root.display().to_string(), reason: error.to_string() })
+    }
+
     /// Makes the folder and those in it, readable by their owner only.
     pub fn create(root: &Path) -> io::Result<Self> {
         let data = Self { root: root.to_owned() };

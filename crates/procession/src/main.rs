@@ -2,20 +2,22 @@
 
 mod app;
 mod background;
+mod backup;
 mod board;
 mod cli;
 mod config;
 mod data;
+mod doctor;
 mod drain;
 mod facts;
 mod handover;
 mod http;
 mod keeper;
+mod log;
 mod maintenance;
 mod meters;
 mod random;
 mod removal;
-mod say;
 mod scheduler;
 mod space;
 mod standby;
@@ -24,16 +26,18 @@ mod succession;
 mod tail;
 mod way_out;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use background::EXIT_CONFIG;
 use cli::{Cli, Command};
+use log::{Log, SAID};
+use procession_store::StoreError;
 
 fn main() -> ExitCode {
     let Cli { global, command } = cli::parse();
     match command {
         Command::Serve(args) => cli::serve(&args, &global),
-        Command::Server(args) => serve(&global, &args),
+        Command::Server(args) => serve(&args, &global),
         Command::Keeper(args) => cli::keeper(&args),
         Command::Demo(args) => cli::demo(&args, &global),
         Command::Verb(verb) => cli::run(&global, &verb),
@@ -41,22 +45,27 @@ fn main() -> ExitCode {
 }
 
 /// The server process, which only a keeper starts.
-fn serve(global: &cli::Global, args: &cli::ServerArgs) -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PROCESSION_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .log_internal_errors(false)
-        .init();
+fn serve(args: &cli::ServerArgs, global: &cli::Global) -> ExitCode {
     let config = global.config.as_deref().unwrap_or(std::path::Path::new("procession.toml"));
-    match app::run(config, args) {
+    let log = match Log::start(args.daemon) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("error: the log cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let exit = match app::run(config, args, &log) {
         Ok(status) => status.into(),
         Err(error) => {
-            say::line(&format!("error: {error:#}"));
-            ExitCode::FAILURE
+            tracing::error!(target: SAID, error = format!("{error:#}"), "the server ends");
+            log.say(&format!("error: {error:#}"));
+            match error.downcast_ref() {
+                // To try again would change nothing.
+                Some(StoreError::Refused(_)) => EXIT_CONFIG.into(),
+                _ => ExitCode::FAILURE,
+            }
         }
-    }
+    };
+    log.flush();
+    exit
 }

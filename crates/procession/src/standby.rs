@@ -7,6 +7,7 @@ use std::path::Path;
 
 use procession_core::frame::{Hello, ToKeeper, ToServer};
 use procession_core::id::TaskName;
+use procession_keeper::fault;
 use procession_store::TaskCounts;
 use procession_store::sqlite::SqliteStore;
 
@@ -33,10 +34,15 @@ pub fn stand_by(greeting: &mut Greeting, path: &Path, options: &LoadOptions) -> 
             return Ok(Turn::Refused);
         }
     };
+    fault::point("standby.before_prepared");
     greeting.say(&ToKeeper::Prepared)?;
+    fault::point("standby.after_prepared");
     while let Some(frame) = greeting.hear()? {
         match frame {
-            ToServer::Proceed => return Ok(Turn::TakeOver(Box::new(config))),
+            ToServer::Proceed => {
+                fault::point("standby.at_proceed");
+                return Ok(Turn::TakeOver(Box::new(config)));
+            }
             ToServer::Ping => greeting.say(&ToKeeper::Pong)?,
             other => anyhow::bail!("a standby waits for PROCEED, and the keeper said {other:?}"),
         }

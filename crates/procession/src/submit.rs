@@ -18,6 +18,7 @@ use procession_core::payload::{BadJson, Payload};
 use procession_core::placeholder::RequestValues;
 use procession_core::task::{Body, Task};
 use procession_core::validate::{Rejection, RequestBody, ValidJob, validate};
+use procession_keeper::fault;
 use procession_store::{Store, StoreError, Submitted};
 use sha2::{Digest, Sha256};
 
@@ -191,7 +192,9 @@ impl Door {
             config_revision: self.revision.clone(),
         };
         let taken = JobRecord::taken(&job);
+        fault::check("submit.before_commit").map_err(io::Error::other)?;
         let submitted = self.store.submit(job).await;
+        fault::point("submit.after_commit");
         if kept_file && !matches!(submitted, Ok(Submitted::New)) {
             self.forget_body(id).await;
         }
@@ -202,6 +205,7 @@ impl Door {
         match submitted {
             Submitted::New => {
                 self.meters.submitted(&taken.task);
+                tracing::debug!(job = %taken.id, task = %taken.task, "a job was accepted");
                 (self.taken)(taken.id);
                 Ok(Accepted::New(Box::new(taken)))
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procession_core::frame::ToKeeper;
+use procession_keeper::fault;
 use procession_store::SqliteStore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -12,7 +13,7 @@ use crate::background::EXIT_STUCK;
 use crate::config::Config;
 use crate::drain::{Drain, Stage};
 use crate::handover::Handover;
-use crate::say;
+use crate::log::SAID;
 use crate::scheduler::Scheduler;
 
 /// How long open answers get after everything else has ended.
@@ -33,11 +34,14 @@ pub async fn drain(scheduler: &Arc<Scheduler>, drain: &Drain, config: &Config) {
     // A claim under way is launched first: what the store says runs must reach the keeper.
     drain.no_more_launches().await;
     let running = scheduler.running.len();
+    let log = scheduler.background.log();
     if asked.borrow().keep_jobs {
-        return say::line(&format!("stopping: {running} running jobs are left to the keeper"));
+        tracing::info!(target: SAID, running, "stopping: what runs is left to the keeper");
+        return log.say(&format!("stopping: {running} running jobs are left to the keeper"));
     }
+    tracing::info!(target: SAID, running, "stopping: nothing new is taken, what runs may finish");
     if running > 0 {
-        say::line(&format!("stopping: waiting for {running} running jobs; once more ends them"));
+        log.say(&format!("stopping: waiting for {running} running jobs; once more ends them"));
     }
     loop {
         let shutdown = *asked.borrow_and_update();
@@ -53,6 +57,7 @@ pub async fn drain(scheduler: &Arc<Scheduler>, drain: &Drain, config: &Config) {
             _ = asked.changed() => {}
         }
     }
+    tracing::info!(running = scheduler.running.len(), "stopping: what still runs is ended");
     scheduler.stop_all(false);
     let longest = config.tasks.values().map(|task| task.grace).max().unwrap_or_default();
     if timeout(longest + LAST_WORDS, scheduler.running.none_left()).await.is_err() {
@@ -71,6 +76,7 @@ pub async fn give_place(
     config: &Config,
 ) {
     let background = &scheduler.background;
+    tracing::info!("another server takes over");
     handover.begin();
     background.put_down_work();
     drain.no_more_launches().await;
@@ -82,9 +88,11 @@ pub async fn give_place(
         // Two servers must not move the same job's files; what is half done the next one
         // finds as after a crash.
         tracing::error!("what jobs left is still being kept; the server ends so that another does it");
-        std::process::exit(EXIT_STUCK);
+        background.log().exit(EXIT_STUCK);
     }
+    fault::point("retire.before_release");
     background.blocking(move || store.stop_writing()).await;
+    fault::point("retire.after_release");
     handover.release();
     scheduler.keeper.send(&ToKeeper::Retired);
     tokio::select! {

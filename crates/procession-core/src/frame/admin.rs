@@ -75,7 +75,7 @@ pub struct Status {
     pub server_pid: u32,
     /// The server has said READY.
     pub ready: bool,
-    /// How many servers there have been.
+    /// Which server it is, from 1; 0: there is none.
     pub generation: u64,
     /// Attempts that are not over.
     pub running: u32,

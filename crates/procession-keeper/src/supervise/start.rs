@@ -15,6 +15,7 @@ use super::Attempt;
 use super::hold::part;
 use super::tree::{Tree, Watch};
 use crate::events::{AttemptId, Part, Source};
+use crate::fault;
 use crate::file::open_regular;
 use crate::output::{self, Output};
 use crate::spawn::{Command, Failure, Newborn, Process, clone, prepare};
@@ -56,6 +57,7 @@ pub(crate) fn start(id: AttemptId, launch: &Launch, world: &mut World) -> Result
         Containment::Cgroup => in_cgroup(command, world)?,
         Containment::Monitor => below_monitor(command, world)?,
     };
+    fault::point("supervise.after_clone");
     Ok(supervise(id, launch, born, output, world))
 }
 

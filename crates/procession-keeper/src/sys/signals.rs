@@ -26,6 +26,14 @@ pub(crate) fn take_over() {
     unsafe { super::raw::syscall(libc::SYS_rt_sigprocmask, call) };
 }
 
+/// These do nothing to this process any more, nor to what it executes.
+pub(crate) fn ignore(signals: &[i32]) {
+    for signal in signals {
+        // SAFETY: installs no code.
+        unsafe { libc::signal(*signal, libc::SIG_IGN) };
+    }
+}
+
 /// A non-blocking descriptor on which the given signals are read.
 pub(crate) fn descriptor(signals: &[i32]) -> Result<OwnedFd, Errno> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();

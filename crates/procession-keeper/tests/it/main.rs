@@ -13,6 +13,7 @@ mod heir;
 mod keeper;
 mod model;
 mod notify;
+mod old_kernel;
 mod renew;
 mod reuse;
 mod server;

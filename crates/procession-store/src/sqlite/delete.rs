@@ -46,7 +46,8 @@ pub(super) fn prune(tx: &mut Tx<'_>, before: Timestamp, most: usize) -> Result<V
     Ok(old)
 }
 
-fn remove(conn: &Connection, job: JobId) -> Result<(), StoreError> {
+/// Removes a job that has no row in `live`.
+pub(super) fn remove(conn: &Connection, job: JobId) -> Result<(), StoreError> {
     // The job's own row says which labels and key are its, so it goes last.
     for sql in [LABELS, KEYS, DELIVERIES, ATTEMPTS, DONE, JOB] {
         statement::run(conn, sql, [job.as_bytes().as_slice()])?;

@@ -196,7 +196,7 @@ impl Ledger {
 
 /// Queued, scheduled and unfinished jobs of each task, counted from their rows: the walk of
 /// one index, 0.1 s for a million.
-fn count(conn: &Connection) -> Result<HashMap<i64, (i64, i64, i64)>, StoreError> {
+pub(super) fn count(conn: &Connection) -> Result<HashMap<i64, (i64, i64, i64)>, StoreError> {
     let mut depths: HashMap<i64, (i64, i64, i64)> = HashMap::new();
     let states = statement::all(conn, RECOUNT, [], |row| {
         Ok((row.get::<_, i64>(0)?, column::state(&row.get::<_, String>(1)?)?, row.get::<_, i64>(2)?))

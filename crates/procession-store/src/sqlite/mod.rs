@@ -2,12 +2,16 @@
 //!
 //! Every write is a function of a transaction (`writer`) and lies in the file of its verb;
 //! every read one of a connection (`readers`). The file belongs to one process at a time,
-//! which the program sees to with a lock. Called through [`crate::Store`] by all of the program.
+//! which the program sees to with a lock. Called through [`crate::Store`] by all of the program;
+//! a store that runs, or does not, is copied by [`backup`], looked at by [`Exam`], and what is
+//! left of a damaged one is saved by [`salvage`].
 
+mod backup;
 mod cancel;
 mod claim;
 mod column;
 mod delete;
+mod exam;
 mod expire;
 mod fault;
 mod finish;
@@ -15,11 +19,13 @@ mod ledger;
 mod list;
 mod log;
 mod open;
+mod place;
 mod probe;
 mod query;
 mod readers;
 mod record;
 mod release;
+mod salvage;
 mod schema;
 mod started;
 mod statement;
@@ -31,4 +37,8 @@ mod tests;
 mod watch;
 mod writer;
 
+pub use backup::{Copied, backup};
+pub use exam::{Exam, Fault, FileKind, StoredFile};
+pub use place::check_place;
+pub use salvage::{Salvage, Saved, salvage};
 pub use store::SqliteStore;

@@ -4,14 +4,17 @@
 //!
 //! That only one program opens a store is not checked here: the program holds a lock.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::place::{check_place, check_writable, is_read_only};
 use super::schema::{self, APPLICATION_ID, VERSION};
 use super::{statement, watch};
 use crate::error::StoreError;
@@ -23,16 +26,21 @@ const CHECKED_WHOLE: u64 = 32 << 20;
 /// How long one connection waits for another's lock.
 const BUSY: Duration = Duration::from_secs(5);
 
+const WRITES: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
 /// The connection that writes, to a store that is made if there is none.
 pub(super) fn writable(path: &Path) -> Result<Connection, StoreError> {
     schema::check_library(rusqlite::version_number())?;
+    check_place(path)?;
     match fs::metadata(path) {
-        Ok(_) => look(path)?,
+        Ok(_) => {
+            look(path)?;
+            check_writable(path)?;
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => create(path)?,
         Err(error) => return Err(refused(path, &error, "check its permissions")),
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut conn = Connection::open_with_flags(path, flags)?;
+    let mut conn = Connection::open_with_flags(path, WRITES)?;
     prepare(&conn)?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
@@ -61,13 +69,18 @@ pub(super) fn as_it_is(path: &Path) -> Result<Option<Connection>, StoreError> {
 /// A connection that reads a store which [`writable`] opened.
 pub(super) fn readable(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+    let conn = if is_read_only(path) && size(&watch::log(path)) == 0 {
+        // Nobody can write here, and SQLite cannot make the file its readers share.
+        Connection::open_with_flags(immutable(path), flags | OpenFlags::SQLITE_OPEN_URI)?
+    } else {
+        Connection::open_with_flags(path, flags)?
+    };
     prepare(&conn)?;
     conn.pragma_update(None, "query_only", true)?;
     Ok(conn)
 }
 
-fn prepare(conn: &Connection) -> Result<(), StoreError> {
+pub(super) fn prepare(conn: &Connection) -> Result<(), StoreError> {
     conn.busy_timeout(BUSY)?;
     conn.set_prepared_statement_cache_capacity(statement::CACHE);
     // Without it SQLite plans many statements anew for every value bound to them.
@@ -79,66 +92,123 @@ fn prepare(conn: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The name of a database that does not change while it is read.
+fn immutable(path: &Path) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    let escaped = path.as_os_str().as_bytes().iter().map(|byte| match plain(byte) {
+        true => char::from(*byte).to_string(),
+        false => format!("%{byte:02x}"),
+    });
+    format!("file:{}?immutable=1", escaped.collect::<String>())
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |found| found.len())
+}
+
 /// Makes an empty store under another name, complete on the disk, then gives it its own.
 fn create(path: &Path) -> Result<(), StoreError> {
     let log = watch::log(path);
     if fs::metadata(&log).is_ok_and(|found| found.len() > 0) {
-        let hint = format!("{} is there and may hold jobs; restore the two together", log.display());
+        let hint = format!(
+            "{} is there and may hold jobs; restore the two together, \
+             or use a folder made by `procession backup` as data_dir",
+            log.display()
+        );
         return Err(refused(path, &"the database is missing", &hint));
     }
     let made = beside(path, ".new");
-    let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::StorageFull => StoreError::Full,
-        _ => refused(path, &error, "check that its folder can be written"),
-    };
     match fs::remove_file(&made) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(unwritable(path)(error)),
         _ => {}
     }
+    let conn = empty(&made).map_err(|error| match error {
+        StoreError::Database(what) => refused(path, &what, WRITABLE_FOLDER),
+        error => error,
+    })?;
+    conn.close().map_err(|(_, error)| error)?;
+    put_in_place(&made, path)
+}
+
+/// Makes an empty store at `path`, where nothing is yet, and gives the connection that made it.
+pub(super) fn empty(path: &Path) -> Result<Connection, StoreError> {
+    make_private(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let mut conn = Connection::open_with_flags(&made, flags)
-        .map_err(|error| refused(path, &error, "check that its folder can be written"))?;
+    let mut conn = Connection::open_with_flags(path, flags)?;
     prepare(&conn)?;
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     conn.pragma_update(None, "application_id", APPLICATION_ID)?;
     schema::migrate(&mut conn)?;
-    conn.close().map_err(|(_, error)| error)?;
-    fs::rename(&made, path).map_err(failed)?;
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    Ok(conn)
+}
+
+/// An empty file that only its owner can read, for SQLite to fill.
+pub(super) fn make_private(path: &Path) -> Result<(), StoreError> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    made.map(drop).map_err(unwritable(path))
+}
+
+/// Gives a database that is closed and complete its name, durably. Whoever looks for `path`
+/// meanwhile sees what was there before, or all of it.
+pub(super) fn put_in_place(made: &Path, path: &Path) -> Result<(), StoreError> {
+    let sync = |place: &Path| File::open(place).and_then(|file| file.sync_all());
+    sync(made).and_then(|()| fs::rename(made, path)).map_err(unwritable(path))?;
+    sync(folder_of(path)).map_err(unwritable(path))
+}
+
+/// The folder a file is in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+const WRITABLE_FOLDER: &str = "check that its folder can be written";
+
+fn unwritable(path: &Path) -> impl Fn(std::io::Error) -> StoreError {
+    move |error| match error.kind() {
+        ErrorKind::StorageFull => StoreError::Full,
+        _ => refused(path, &error, WRITABLE_FOLDER),
+    }
 }
 
 /// Refuses a file that is no store of ours, or a damaged one, or a newer one.
-fn look(path: &Path) -> Result<(), StoreError> {
+pub(super) fn look(path: &Path) -> Result<(), StoreError> {
+    let conn = identify(path)?;
+    if size(path).saturating_add(size(&watch::log(path))) > CHECKED_WHOLE {
+        return Ok(());
+    }
+    let verdict = conn
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+        .map_err(|error| damaged(path)(error.into()))?;
+    if verdict == "ok" { Ok(()) } else { Err(damaged(path)(StoreError::Corrupt(verdict))) }
+}
+
+/// A connection that reads a file whose first page says that it is a store of ours, whole and
+/// of a version this one knows. What its other pages hold is not looked at.
+pub(super) fn identify(path: &Path) -> Result<Connection, StoreError> {
     let header = Header::read(path)?;
     if header.application_id != APPLICATION_ID {
         return Err(refused(path, &"a database of another program", "name another file"));
     }
     check_version(path, header.version)?;
-    let log = fs::metadata(watch::log(path)).map_or(0, |found| found.len());
-    if header.size > header.found && log == 0 {
+    if header.size > header.found && size(&watch::log(path)) == 0 {
         let what = format!("cut off: {} of {} bytes are left", header.found, header.size);
         return Err(refused(path, &what, RESTORE));
     }
-    let damaged = |error: StoreError| refused(path, &format!("damaged ({error})"), RESTORE);
-    let conn = readable(path).map_err(damaged)?;
+    let conn = readable(path).map_err(damaged(path))?;
     // The log may hold what the file does not say yet.
     let version: i32 = conn
         .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(|error| damaged(error.into()))?;
+        .map_err(|error| damaged(path)(error.into()))?;
     check_version(path, version)?;
-    if header.found.saturating_add(log) <= CHECKED_WHOLE {
-        let verdict: String = conn
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(|error| damaged(error.into()))?;
-        if verdict != "ok" {
-            return Err(damaged(StoreError::Corrupt(verdict)));
-        }
-    }
-    Ok(())
+    Ok(conn)
 }
 
-const RESTORE: &str = "restore a backup, or repair it into a new file; it was not changed";
+fn damaged(path: &Path) -> impl Fn(StoreError) -> StoreError {
+    move |error| refused(path, &format!("damaged ({error})"), RESTORE)
+}
+
+const RESTORE: &str = "`procession doctor` says more, `procession doctor --repair NEW-FILE` saves what is left, \
+     or use a folder made by `procession backup` as data_dir; it was not changed";
 
 fn check_version(path: &Path, version: i32) -> Result<(), StoreError> {
     match version {
@@ -146,16 +216,20 @@ fn check_version(path: &Path, version: i32) -> Result<(), StoreError> {
         ..=0 => Err(refused(path, &"without a schema", RESTORE)),
         _ => {
             let what = format!("of a newer version (schema {version}, this one knows {VERSION})");
-            Err(refused(path, &what, "start that version, or restore a backup made before it"))
+            Err(refused(
+                path,
+                &what,
+                "start that version, or use a folder that `procession backup` made before it as data_dir",
+            ))
         }
     }
 }
 
-fn refused(path: &Path, what: &dyn std::fmt::Display, hint: &str) -> StoreError {
+pub(super) fn refused(path: &Path, what: &dyn std::fmt::Display, hint: &str) -> StoreError {
     StoreError::Refused(format!("the store {} cannot be used: {what}; {hint}", path.display()))
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -181,7 +255,11 @@ impl Header {
             return Err(refused(path, &"not a file", "name another one"));
         }
         if meta.len() == 0 {
-            return Err(refused(path, &"empty", "restore a backup, or remove it to begin a new store"));
+            return Err(refused(
+                path,
+                &"empty",
+                "use a folder made by `procession backup` as data_dir, or remove the file to begin a new store",
+            ));
         }
         let mut bytes = [0; 100];
         let whole = match file.read_exact(&mut bytes) {

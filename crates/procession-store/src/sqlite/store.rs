@@ -10,6 +10,7 @@ use procession_core::job::{AttemptRecord, Claimed, Finished, JobRecord, Lease, N
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::Containment;
+use rusqlite::Connection;
 
 use super::readers::Readers;
 use super::record::{self, Extent};
@@ -33,7 +34,12 @@ impl SqliteStore {
     /// A file that is empty, cut off, damaged, another program's or a newer version's is
     /// [`StoreError::Refused`] and left as it is. The caller holds the lock of its folder.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let writer = Writer::start(open::writable(path)?, path)?;
+        Self::with(open::writable(path)?, path)
+    }
+
+    /// On a connection that is ready to write to the file at `path`.
+    pub(super) fn with(conn: Connection, path: &Path) -> Result<Self, StoreError> {
+        let writer = Writer::start(conn, path)?;
         Ok(Self { readers: Readers::start(path)?, writer })
     }
 

@@ -13,6 +13,8 @@ use super::{cancel, claim, delete, expire, finish, ledger, list, probe, query, r
 use crate::error::StoreError;
 use crate::store::{Query, Store, Submitted};
 
+mod nth;
+
 /// All statements, by the file and name they have there.
 const STATEMENTS: &[(&str, &str)] = &[
     ("cancel::LIVE", cancel::LIVE),

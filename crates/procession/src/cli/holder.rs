@@ -9,13 +9,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use procession_keeper::{Handle, Identity};
+use procession_core::frame::admin::{Answer, Ask};
+use procession_keeper::{AskError, Handle, Identity};
 
 use crate::data::DataDir;
 
 /// The lock may be held for an instant by somebody who only looks, or by one that has not
 /// written its name yet.
 const INSTANT: Duration = Duration::from_millis(300);
+
+/// How long a keeper may take to execute its program anew.
+const DEAF: Duration = Duration::from_secs(1);
 
 /// Between two looks.
 const STEP: Duration = Duration::from_millis(10);
@@ -121,6 +125,25 @@ impl Holder {
     pub(super) fn age(&self) -> Option<Duration> {
         self.process.as_ref()?;
         Identity::parse(&self.text).map(|identity| identity.age())
+    }
+
+    /// Asks it; a keeper that executes its program anew is deaf for a moment. What it then did not
+    /// answer may have been heard: only a reload is not asked for twice.
+    pub(super) fn ask(&self, data: &DataDir, question: &Ask, patience: Duration) -> Result<Answer, AskError> {
+        let began = Instant::now();
+        let once = matches!(question, Ask::Reload { .. });
+        loop {
+            let answer = procession_keeper::ask(&data.keeper(), question, patience);
+            let passes = match answer {
+                Err(AskError::Nobody) => true,
+                Err(AskError::HungUp) => !once,
+                _ => false,
+            };
+            let deaf = |process: &Handle| began.elapsed() < DEAF && !process.ends_within(STEP);
+            if !(passes && self.process.as_ref().is_some_and(deaf)) {
+                return answer;
+            }
+        }
     }
 
     /// Whether it lets go of `data` within `bound`.

@@ -1,14 +1,16 @@
 //! The command line: what can be said to it, and which file does each verb.
 //!
 //! A verb of this folder speaks HTTP to a server, as any other client does; it never
-//! opens the store. `serve`, the hidden server and `demo` are only declared here:
+//! opens the store (`backup` and `doctor` ask rooms that do). `serve`, the hidden server and `demo` are only declared here:
 //! `main` gives them to the rooms that do them, and everything else to [`run`].
 
+mod backup;
 mod cancel;
 mod check;
 mod client;
 mod completions;
 mod demo;
+mod doctor;
 mod endpoint;
 mod exit;
 mod follow;
@@ -21,6 +23,7 @@ mod jobs;
 mod keeper;
 mod listeners;
 mod logs;
+mod own_data;
 mod paint;
 mod patience;
 mod pause;
@@ -201,6 +204,10 @@ pub enum Local {
     Check(check::CheckArgs),
     /// Write a first config.
     Init(init::InitArgs),
+    /// Copy everything into a folder a server can be started on; safe while one runs.
+    Backup(backup::BackupArgs),
+    /// Look for damage and say what to do, or save what is left of a damaged database.
+    Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell.
     Completions(completions::CompletionsArgs),
 }
@@ -232,6 +239,8 @@ fn perform(global: &Global, screen: &Screen, verb: &Verb) -> anyhow::Result<Exit
         Verb::Local(Local::Inside(verb)) => inside::run(verb),
         Verb::Local(Local::Check(args)) => check::run(args, global, screen),
         Verb::Local(Local::Init(args)) => init::run(args, screen),
+        Verb::Local(Local::Backup(args)) => backup::run(args, global, screen),
+        Verb::Local(Local::Doctor(args)) => doctor::run(args, global, screen),
         Verb::Local(Local::Completions(args)) => completions::run(args, screen),
         Verb::Remote(verb) => {
             let client = Client::new(endpoint::find(global)?);

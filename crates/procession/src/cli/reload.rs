@@ -32,11 +32,12 @@ pub struct ReloadArgs {
 /// Asks for it and waits.
 pub(super) fn run(args: &ReloadArgs, global: &Global, screen: &Screen) -> anyhow::Result<Exit> {
     let data = DataDir::existing(&endpoint::data_dir(global)?);
-    if holder::find(&data)?.is_none() {
+    let Some(holder) = holder::find(&data)? else {
         bail!("no server runs here; start it with `procession serve`");
-    }
+    };
     let question = Ask::Reload { binary: args.binary, force: args.force };
-    let answer = procession_keeper::ask(&data.keeper(), &question, PATIENCE)
+    let answer = holder
+        .ask(&data, &question, PATIENCE)
         .context("not known to be reloaded; `procession status` says")?;
     let error = match answer {
         Answer::Done => None,

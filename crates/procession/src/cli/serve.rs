@@ -18,15 +18,13 @@ use procession_keeper::{
 use super::holder::{self, Holder, Lock, Taken};
 use super::listeners::{self, Named};
 use super::{Global, ServeArgs};
+use crate::background::EXIT_CONFIG;
 use crate::config::{Config, LoadOptions, Severity, find, load};
-use crate::data::{DataDir, write_atomically};
+use crate::data::{DataDir, Unfit, write_atomically};
 use crate::random;
 
 /// Somebody else has the data directory (sysexits' `EX_TEMPFAIL`).
 const EXIT_HELD: u8 = 75;
-
-/// The config is wrong (sysexits' `EX_CONFIG`).
-const EXIT_CONFIG: u8 = 78;
 
 /// The keeper that was followed was killed (sysexits' `EX_SOFTWARE`).
 const EXIT_LOST: u8 = 70;
@@ -56,8 +54,9 @@ pub fn run(args: &ServeArgs, global: &Global) -> ExitCode {
         Ok(status) => status.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
-            let held = error.downcast_ref::<Held>().is_some();
-            (if held { EXIT_HELD } else { 1 }).into()
+            let held = error.downcast_ref::<Held>().map(|_| EXIT_HELD);
+            let unfit = error.downcast_ref::<Unfit>().map(|_| EXIT_CONFIG);
+            held.or(unfit).unwrap_or(1).into()
         }
     }
 }
@@ -75,6 +74,7 @@ fn read_config(args: &ServeArgs, global: &Global) -> Result<Config, String> {
 }
 
 fn serve(config: &Config, passed: Vec<OwnedFd>, daemon: bool) -> anyhow::Result<u8> {
+    DataDir::check_place(&config.server.data_dir)?;
     let data = DataDir::create(&config.server.data_dir)
         .with_context(|| format!("the data directory {} cannot be made", config.server.data_dir.display()))?;
     match holder::take(&data)? {

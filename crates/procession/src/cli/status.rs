@@ -52,7 +52,7 @@ pub(super) fn run(_: &StatusArgs, global: &Global, screen: &Screen) -> anyhow::R
         }
         return Ok(Exit::NOT_RUNNING);
     };
-    let keeper = match procession_keeper::ask(&data.keeper(), &Ask::Status, KEEPER) {
+    let keeper = match holder.ask(&data, &Ask::Status, KEEPER) {
         Ok(Answer::Status(status)) => Some(status),
         Ok(other) => anyhow::bail!("the keeper answered {other:?}"),
         Err(error) => {

@@ -182,14 +182,14 @@ impl Stopping<'_> {
     }
 
     fn status(&self) -> Option<Status> {
-        match procession_keeper::ask(&self.data.keeper(), &Ask::Status, ANSWER) {
+        match self.holder.ask(self.data, &Ask::Status, ANSWER) {
             Ok(Answer::Status(status)) => Some(status),
             _ => None,
         }
     }
 
     fn ask(&self, shutdown: Shutdown) -> anyhow::Result<()> {
-        match procession_keeper::ask(&self.data.keeper(), &Ask::Stop(shutdown), ANSWER)? {
+        match self.holder.ask(self.data, &Ask::Stop(shutdown), ANSWER)? {
             Answer::Done => Ok(()),
             Answer::Failed { message } => bail!("{message}"),
             other => bail!("the keeper answered {other:?}"),

@@ -90,6 +90,7 @@ fn lost(reason: LostReason) -> &'static str {
         LostReason::KeeperDied => "the keeper died",
         LostReason::NodeLost => "its node went away",
         LostReason::Quarantined => "it was lost too often",
+        LostReason::StoreDamaged => "the store was damaged",
     }
 }
 

@@ -15,8 +15,8 @@ pub(super) struct Keys {
 
 pub(super) static TOP: Keys = Keys {
     section: "the config",
-    known: &["server", "limits", "retention", "task"],
-    later: &["schedule", "log"],
+    known: &["server", "limits", "retention", "log", "task"],
+    later: &["schedule"],
 };
 
 pub(super) static SERVER: Keys = Keys {
@@ -29,6 +29,12 @@ pub(super) static LIMITS: Keys = Keys { section: "[limits]", known: &["max_runni
 
 pub(super) static RETENTION: Keys =
     Keys { section: "[retention]", known: &["finished", "output", "min_free"], later: &[] };
+
+pub(super) static LOG: Keys = Keys {
+    section: "[log]",
+    known: &["level", "max_size", "max_age", "keep", "expire", "compress"],
+    later: &[],
+};
 
 pub(super) static TASK: Keys = Keys {
     section: "[task.NAME]",
@@ -87,4 +93,4 @@ pub(super) static REPLY: Keys =
 pub(super) static SECRET: Keys = Keys { section: "secrets.NAME", known: &["file"], later: &[] };
 
 /// All sections.
-pub(super) static ALL: [&Keys; 7] = [&TOP, &SERVER, &LIMITS, &RETENTION, &TASK, &REPLY, &SECRET];
+pub(super) static ALL: [&Keys; 8] = [&TOP, &SERVER, &LIMITS, &RETENTION, &LOG, &TASK, &REPLY, &SECRET];

@@ -16,6 +16,7 @@ use toml::de::DeTable;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, Source, Span};
 use super::keys::{self, Keys};
 use super::limits::Limits;
+use super::log::Logging;
 use super::report::Report;
 use super::retention::Retention;
 use super::schema::{SchemaFiles, read_bounded};
@@ -40,6 +41,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[retention]`
     pub retention: Retention,
+    /// `[log]`
+    pub log: Logging,
     /// `[task.NAME]`, by name.
     pub tasks: BTreeMap<TaskName, Arc<Task>>,
     /// The texts it was made of.
@@ -147,6 +150,7 @@ pub(super) fn parse(
     let server = Server::read(section("server", &keys::SERVER).as_ref(), &folder, options.insecure);
     let limits = Limits::read(section("limits", &keys::LIMITS).as_ref(), options.cores);
     let retention = Retention::read(section("retention", &keys::RETENTION).as_ref());
+    let log = Logging::read(section("log", &keys::LOG).as_ref());
     let tasks = read_tasks(&top, &around);
     let text = report.source.text.clone();
     let snapshot = Snapshot { path: path.clone(), text, schemas: around.schemas.into_texts() };
@@ -156,7 +160,7 @@ pub(super) fn parse(
         return Err(found);
     }
     let warnings = found.into_iter().collect();
-    Ok(Config { path, folder, revision, server, limits, retention, tasks, snapshot, warnings })
+    Ok(Config { path, folder, revision, server, limits, retention, log, tasks, snapshot, warnings })
 }
 
 fn span_of_key(table: &DeTable<'_>, key: &str) -> Span {
@@ -221,6 +225,7 @@ impl Default for Config {
             server: Server::default(),
             limits: Limits::default(),
             retention: Retention::default(),
+            log: Logging::default(),
             tasks: BTreeMap::new(),
             snapshot: Snapshot::default(),
             warnings: Vec::new(),

@@ -1,15 +1,17 @@
 //! "Did you mean …": the known key nearest to a mistyped one.
 
 /// What people write who come from other tools.
-const SYNONYMS: [(&str, &str); 16] = [
+const SYNONYMS: [(&str, &str); 18] = [
     ("address", "listen"),
     ("args", "command"),
+    ("backups", "keep"),
     ("bind", "listen"),
     ("cmd", "command"),
     ("concurrency", "max_running"),
     ("cwd", "directory"),
     ("environment", "env"),
     ("max_concurrent", "max_running"),
+    ("max_files", "keep"),
     ("method", "route"),
     ("path", "route"),
     ("port", "listen"),

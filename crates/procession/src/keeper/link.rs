@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use procession_core::frame::{Decoder, Hello, Message, ToKeeper, ToServer};
+use procession_keeper::fault;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -54,7 +55,8 @@ pub fn greet(socket: StdStream) -> anyhow::Result<Greeting> {
                 let held = listeners.split_off(hello.listeners.len());
                 return Ok(Greeting { hello, listeners, held, socket, decoder });
             }
-            Some(other) => bail!("the keeper's first frame is {other:?}"),
+            // Not shown: frames hold what programs wrote.
+            Some(_) => bail!("the keeper's first frame is no greeting"),
             None => {}
         }
     }
@@ -177,7 +179,9 @@ impl KeeperLink {
                 (std::mem::take(&mut outgoing.bytes), outgoing.frames)
             };
             if !bytes.is_empty() {
+                fault::point("link.before_write");
                 writer.write_all(&bytes).await?;
+                fault::point("link.after_write");
                 self.written.send_replace(frames);
             } else if last {
                 return Ok(());

@@ -7,6 +7,7 @@ use procession_core::id::{JobId, TaskName};
 use procession_core::job::Lease;
 use procession_core::outcome::CancelledBy;
 use procession_core::state::JobState;
+use procession_keeper::fault;
 use procession_store::{Cancelled, Query, StoreError};
 
 use super::Scheduler;
@@ -45,7 +46,9 @@ impl Scheduler {
     }
 
     async fn end_job(&self, job: JobId, stop: Stop) -> Result<Cancelled, StoreError> {
+        fault::check("cancel.before_commit").map_err(|e| StoreError::Database(e.to_string()))?;
         let met = self.store.cancel(job, stop.by, Timestamp::now()).await?;
+        fault::point("cancel.after_commit");
         match met {
             Cancelled::Running(lease) => self.stop_attempt(lease, stop),
             Cancelled::Ended => self.wake.notify_one(),

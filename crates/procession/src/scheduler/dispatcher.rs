@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use procession_core::id::ClaimId;
+use procession_keeper::fault;
 use procession_store::{Claim, ClaimedBatch, StoreError};
 
 use super::Scheduler;
@@ -58,7 +59,9 @@ impl Scheduler {
         if free == 0 || self.keeper.is_gone() {
             return Ok(Claimed::All { next_due: None });
         }
+        fault::check("claim.before_commit").map_err(|e| StoreError::Database(e.to_string()))?;
         let ClaimedBatch { jobs, next_due } = self.store.claim(self.question(free)).await?;
+        fault::point("claim.after_commit");
         let filled = jobs.len() == free;
         for claimed in jobs {
             self.launch(claimed);

@@ -12,6 +12,7 @@ use procession_core::outcome::Outcome;
 use procession_core::record::{Ending, ExitRecord, StreamRecord, Usage};
 use procession_core::retry::{Next, next};
 use procession_core::task::ResultSource;
+use procession_keeper::fault;
 use procession_store::{Applied, StoreError};
 
 use super::Scheduler;
@@ -64,7 +65,9 @@ impl Scheduler {
             // The keeper keeps its record, the folder its files: the next server goes on.
             return;
         }
+        fault::point("ack.before_send");
         self.keeper.send(&ToKeeper::Ack { key });
+        fault::point("ack.after_send");
         // What an attempt left running may still use its folder.
         if note.leave_children && record_leaked > 0 {
             self.scratch.abandon(note.scratch);
@@ -91,7 +94,16 @@ impl Scheduler {
 
     async fn store_end(&self, finished: Finished) -> Recorded {
         let lease = finished.lease;
-        let applied = self.until_stored(|| self.store.finish(finished.clone())).await;
+        // Only what says nothing of the program's own words.
+        let outcome = &finished.outcome;
+        let (state, code, signal) = (outcome.state().name(), outcome.exit_code(), outcome.signal());
+        tracing::debug!(job = %lease.job, attempt = lease.attempt.0, state, code, signal, "an attempt is over");
+        let finish = || async {
+            fault::check("finish.before_commit").map_err(|e| StoreError::Database(e.to_string()))?;
+            self.store.finish(finished.clone()).await
+        };
+        let applied = self.until_stored(finish).await;
+        fault::point("finish.after_commit");
         if applied == Some(Applied::Stale) {
             tracing::warn!(job = %lease.job, fence = lease.fence.0, "an end came too late and changed nothing");
         }

@@ -28,7 +28,8 @@ impl Scheduler {
                 ToServer::Shutdown(shutdown) => drain.ask(shutdown),
                 ToServer::Retire => drain.advance(Stage::Retiring),
                 ToServer::Ping => self.keeper.send(&ToKeeper::Pong),
-                ToServer::Held(_) | ToServer::ReopenLog => {}
+                ToServer::ReopenLog => self.background.log().reopen(),
+                ToServer::Held(_) => {}
                 ToServer::Hello(_) | ToServer::Attempts { .. } | ToServer::Proceed => {
                     tracing::error!("the keeper said something out of turn");
                 }

@@ -1,15 +1,19 @@
 //! At the start of a server: what the store says runs here against what the keeper owns.
-//! The keeper's word decides; time never does.
+//! The keeper's word decides; time never does (`core/recovery.rs`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use procession_core::frame::{Hello, Started, ToKeeper, ToServer};
 use procession_core::id::AttemptKey;
-use procession_core::job::{Claimed, Finished};
+use procession_core::job::{Claimed, Finished, Lease};
 use procession_core::outcome::{CancelledBy, LostReason, Outcome};
 use procession_core::record::ExitRecord;
+use procession_core::recovery::{Verdict, judge};
+use procession_keeper::fault;
+use procession_store::StoreError;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Scheduler;
@@ -45,7 +49,8 @@ impl Owned {
                     }
                 }
                 // An attempt that ends while it is being asked about stands in the answer too.
-                other => tracing::debug!(?other, "said before the answer"),
+                // Not shown: frames hold what programs wrote.
+                _ => tracing::debug!("the keeper said something before its answer"),
             }
         }
         anyhow::bail!("the keeper went away before it said what it owns")
@@ -58,23 +63,10 @@ impl Owned {
     }
 }
 
-/// What becomes of a row that says its job runs here.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// The keeper has it: nothing changes for the job.
-    Adopt,
-    /// It is over; its record will be taken like any other.
-    Record,
-    /// Claimed, but provably never started: back to the queue.
-    NeverSeen,
-    /// Nobody knows what became of it.
-    Lost(LostReason),
-}
-
 /// Brings `scheduler` and the store in line with the keeper.
 pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) -> anyhow::Result<()> {
     let over: BTreeSet<AttemptKey> = owned.over.iter().map(|record| record.key).collect();
-    let mut unrecorded = BTreeSet::new();
+    let (mut unrecorded, mut unseen, mut lost) = (BTreeSet::new(), Vec::new(), Vec::new());
     for (claimed, boot_id) in scheduler.store.claimed_by(&scheduler.node).await? {
         let key = claimed.lease.key();
         let verdict = judge(
@@ -88,23 +80,14 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
             Verdict::Record => {
                 unrecorded.insert(key);
             }
-            Verdict::NeverSeen => {
-                scheduler.store.release(claimed.lease, None).await?;
-            }
-            Verdict::Lost(reason) => {
-                tracing::warn!(job = %claimed.lease.job, ?reason, "an attempt is lost");
-                let outcome = Outcome::Lost { reason };
-                scheduler
-                    .record_end(Finished::unseen(
-                        claimed.lease,
-                        outcome,
-                        Timestamp::now(),
-                        &scheduler.revision,
-                    ))
-                    .await;
-            }
+            Verdict::NeverSeen => unseen.push(claimed.lease),
+            Verdict::Lost(reason) => lost.push((claimed.lease, reason)),
         }
     }
+    // All at once: a thousand rows are a few commits, not a thousand.
+    let released = unseen.into_iter().map(|lease| release(scheduler, lease));
+    try_join_all(released).await?;
+    join_all(lost.into_iter().map(|(lease, reason)| record_loss(scheduler, lease, reason))).await;
     for record in owned.over {
         if unrecorded.contains(&record.key) {
             scheduler.background.errand(scheduler.clone().attempt_over(record));
@@ -116,16 +99,16 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
     Ok(())
 }
 
-/// `new_keeper`: this server is the keeper's first, so what the keeper does not know was
-/// owned by a keeper that is gone.
-fn judge(runs: bool, over: bool, same_boot: bool, new_keeper: bool) -> Verdict {
-    match (runs, over) {
-        (true, _) => Verdict::Adopt,
-        (false, true) => Verdict::Record,
-        (false, false) if !same_boot => Verdict::Lost(LostReason::Reboot),
-        (false, false) if new_keeper => Verdict::Lost(LostReason::KeeperDied),
-        (false, false) => Verdict::NeverSeen,
-    }
+async fn release(scheduler: &Scheduler, lease: Lease) -> Result<(), StoreError> {
+    fault::point("recover.between_rows");
+    scheduler.store.release(lease, None).await.map(drop)
+}
+
+async fn record_loss(scheduler: &Scheduler, lease: Lease, reason: LostReason) {
+    fault::point("recover.between_rows");
+    tracing::warn!(job = %lease.job, ?reason, "an attempt is lost");
+    let (outcome, now) = (Outcome::Lost { reason }, Timestamp::now());
+    scheduler.record_end(Finished::unseen(lease, outcome, now, &scheduler.revision)).await;
 }
 
 fn adopt(scheduler: &Scheduler, claimed: &Claimed, started: &Started) {
@@ -138,20 +121,5 @@ fn adopt(scheduler: &Scheduler, claimed: &Claimed, started: &Started) {
     scheduler.running.started(started);
     if claimed.cancel_requested {
         scheduler.stop_attempt(claimed.lease, Stop { by: CancelledBy::Client, now: false });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_of_the_design() {
-        assert_eq!(judge(true, false, true, false), Verdict::Adopt);
-        assert_eq!(judge(false, true, true, false), Verdict::Record);
-        assert_eq!(judge(false, true, true, true), Verdict::Record);
-        assert_eq!(judge(false, false, true, false), Verdict::NeverSeen);
-        assert_eq!(judge(false, false, true, true), Verdict::Lost(LostReason::KeeperDied));
-        assert_eq!(judge(false, false, false, true), Verdict::Lost(LostReason::Reboot));
     }
 }

@@ -22,6 +22,7 @@ use procession_core::outcome::{Outcome, errno_name};
 use procession_core::placeholder::{FillError, JobFact, JobFacts, Values};
 use procession_core::retry::is_pressure;
 use procession_core::task::Task;
+use procession_keeper::fault;
 use rustix::io::Errno;
 use serde_json::Value;
 
@@ -83,8 +84,11 @@ impl Scheduler {
                 self.background.errand(async move { scheduler.put_off(lease, Duration::ZERO).await });
             }
             Ok((launch, scratch)) => {
+                tracing::debug!(job = %lease.job, attempt = lease.attempt.0, "an attempt starts");
                 self.running.lent(key, scratch.number);
+                fault::point("spawn.before_send");
                 self.keeper.send(&ToKeeper::Spawn(Box::new(launch)));
+                fault::point("spawn.after_send");
                 if let Some(stop) = self.running.launched(key) {
                     self.keeper.send(&ToKeeper::Stop { key, by: stop.by, now: stop.now });
                 }

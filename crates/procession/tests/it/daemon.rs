@@ -90,7 +90,7 @@ fn what_keeps_a_daemon_from_starting_is_told_to_its_caller() {
     let setup = Setup::new(TASKS).arg("--daemon");
     fs::create_dir(setup.path().join("data")).expect("new");
     fs::write(setup.path().join("data/procession.db"), vec![b'x'; 8192]).expect("written");
-    refused(&setup, 1, "procession.db");
+    refused(&setup, 78, "procession.db");
     assert!(!setup.path().join("data/pid").exists(), "and nothing is left running");
 }
 
@@ -354,4 +354,66 @@ fn a_daemon_whose_server_is_killed_goes_on() {
     wait_for("the keeper has heard so", BOUND, || daemon.cli(&["status"]).code == Some(0));
     let log = fs::read_to_string(daemon.data().join("log/stderr.log")).expect("readable");
     assert!(log.contains("ended by signal 9"), "{log}");
+}
+
+#[test]
+fn a_daemon_is_the_same_after_an_upgrade() {
+    let daemon = Daemon::start(Setup::new(TASKS));
+    let keeper = daemon.pid("pid");
+    let id = daemon.running("gate", Value::Null);
+    let upgraded = daemon.cli(&["reload", "--binary"]);
+    assert_eq!((upgraded.code, upgraded.stdout.as_str()), (Some(0), "reloaded\n"), "{upgraded:?}");
+    let said = status(&daemon, 0);
+    assert_eq!((&said["keeper_pid"], &said["generation"]), (&json!(keeper), &json!(2)));
+    assert!(said["last_reload"]["at"].is_string() && said["last_reload"]["error"].is_null(), "{said}");
+    // The lock is as held as before, and names the same process.
+    let config = daemon.path().join("procession.toml");
+    let second = Ran::of(crate::harness::procession().arg("serve").arg("--config").arg(config));
+    assert_eq!(second.code, Some(75), "{second:?}");
+    let log = daemon.data().join("log/stderr.log");
+    wait_for("its output goes to the log still", BOUND, || leads_to(keeper, 2) == log);
+    fs::rename(&log, daemon.path().join("moved")).expect("moved");
+    wait_for("a new log", BOUND, || {
+        kill_process(pid(keeper), Signal::USR1).expect("it lives");
+        leads_to(keeper, 2) == log
+    });
+    fs::write(daemon.path().join("go"), "").expect("written");
+    assert_eq!(daemon.over(&id)["exit_code"], 3);
+    let stopped = daemon.cli(&["stop"]);
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    assert!(!is_alive(keeper));
+}
+
+#[test]
+fn who_stands_in_for_a_keeper_does_so_after_an_upgrade() {
+    let mut server = Server::start(TASKS);
+    let id = server.running("gate", Value::Null);
+    assert_eq!(server.cli(&["stop", "--keep-jobs"]).code, Some(0));
+    let keeper = server.keeper_pid();
+    server.take_over();
+    assert_eq!(server.cli(&["reload", "--binary"]).code, Some(0));
+    fs::write(server.path().join("go"), "").expect("written");
+    assert_eq!(server.over(&id)["exit_code"], 3);
+    assert_eq!(server.stop().code(), Some(0));
+    wait_for("the keeper has ended", BOUND, || !is_alive(keeper));
+}
+
+#[test]
+fn a_reload_that_is_refused_says_everything_to_who_asked_and_to_who_asks_later() {
+    let daemon = Daemon::start(Setup::new(TASKS));
+    let config = daemon.path().join("procession.toml");
+    let good = fs::read_to_string(&config).expect("readable");
+    fs::write(&config, format!("{good}\n[task.x]\ncomand = ['true']\nmax_runing = 1\n")).expect("written");
+    let refused = daemon.cli(&["reload"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{refused:?}");
+    for word in ["comand", "max_runing", "goes on as it was"] {
+        assert!(refused.stderr.contains(word), "{word} in {refused:?}");
+    }
+    let said = status(&daemon, 0);
+    let error = said["last_reload"]["error"].as_str().expect("a complaint");
+    assert!(error.contains("comand") && error.contains("max_runing"), "{error}");
+    assert!(daemon.cli(&["status"]).ok().contains("max_runing"));
+    fs::write(&config, good).expect("written");
+    assert_eq!(daemon.cli(&["reload"]).code, Some(0));
+    assert!(status(&daemon, 0)["last_reload"]["error"].is_null());
 }

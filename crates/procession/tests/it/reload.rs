@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{BOUND, Connection, Events, Request, Server, Setup, at_once, kill, wait_for};
+use crate::harness::{Address, BOUND, Connection, Events, Request, Server, Setup, at_once, kill, wait_for};
 
 const TASKS: &str = r#"
 [task.gate]
@@ -113,6 +113,24 @@ fn a_task_with_unfinished_jobs_is_not_removed() {
 }
 
 #[test]
+fn with_force_it_is_removed_and_its_jobs_are_cancelled_as_that() {
+    let server = Server::start(TASKS);
+    let running = server.running("gate", Value::Null);
+    let waiting = server.post("/v1/tasks/gate/jobs?delay=1h").expect(202).job_id();
+    server.configure("[task.says]\ncommand = ['echo', 'alone']\n");
+    let refused = server.cli(&["reload"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("2 unfinished jobs"), "{refused:?}");
+    server.cli(&["reload", "--force"]).ok();
+    let by = json!({"kind": "cancelled", "by": "task_removed"});
+    assert_eq!(server.over(&waiting)["outcome"], by);
+    let ended = server.over(&running)["outcome"].clone();
+    assert_eq!((&ended["kind"], &ended["by"], &ended["signal"]), (&by["kind"], &by["by"], &json!(15)));
+    assert_eq!(server.processes_of(&running), Vec::<u32>::new());
+    assert_eq!(server.printed("says", Value::Null), "alone\n");
+}
+
+#[test]
 fn f05_who_waits_and_who_follows_does_not_notice() {
     let server = Server::start(TASKS);
     let id = server.running("gate", Value::Null);
@@ -159,7 +177,7 @@ fn f05_a_stream_of_events_goes_on_at_the_next_server() {
 fn f05_a_kept_connection_gets_one_more_answer_from_the_next_server() {
     let config = "[server]\nlisten = ['127.0.0.1:0', 'unix:socket']\ndata_dir = 'data'\n[task.says]\ncommand = ['echo', 'old']\n";
     let server = Setup::new(config).start();
-    let unix = crate::harness::Address::Unix(server.path().join("socket"));
+    let unix = Address::Unix(server.path().join("socket"));
     let keep = |request: Request| server.bytes(&request.header("Connection", "keep-alive"));
     let mut kept: Vec<Connection> = [&server.address, &unix].into_iter().map(Connection::open).collect();
     for connection in &mut kept {
@@ -181,6 +199,40 @@ fn f05_a_kept_connection_gets_one_more_answer_from_the_next_server() {
     late.write(&keep(Request::get("/v1/stats"))).expect("sent");
     let answer = late.response().expect("an answer").expect(200);
     assert_eq!((answer.header("connection"), &answer.json()["server_pid"]), (None, &json!(pid)));
+}
+
+#[test]
+fn f05_over_http_2_what_is_open_is_answered_and_the_client_is_told_to_come_anew() {
+    let server = Server::start(TASKS);
+    let id = server.running("gate", Value::Null);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let Address::Tcp(address) = server.address else { panic!("over TCP") };
+    let ask = |target: String| {
+        let token = format!("Bearer {}", server.token.clone().expect("a token"));
+        let request = hyper::Request::get(format!("http://{address}{target}")).header("authorization", token);
+        request.body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request")
+    };
+    let (mut sender, connection) = runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.expect("accepted");
+        let io = hyper_util::rt::TokioIo::new(stream);
+        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io).await.expect("HTTP/2")
+    });
+    let connection = runtime.spawn(connection);
+    let waiting = runtime.spawn(sender.send_request(ask(format!("/v1/jobs/{id}?wait=60"))));
+    let stats = runtime.block_on(sender.send_request(ask("/v1/stats".into()))).expect("an answer");
+    assert_eq!(stats.status(), 200);
+    server.reload();
+    go(&server);
+    let answer = runtime.block_on(waiting).expect("no panic").expect("an answer");
+    assert_eq!((answer.status().as_u16(), answer.version()), (200, hyper::Version::HTTP_2));
+    let body = runtime.block_on(http_body_util::BodyExt::collect(answer.into_body())).expect("whole");
+    let job: Value = serde_json::from_slice(&body.to_bytes()).expect("JSON");
+    assert_eq!(job["exit_code"], 7, "{job}");
+    // It was told not to ask here any more: else an idle connection would stay.
+    wait_for("the connection ends", BOUND / 6, || connection.is_finished());
+    runtime.block_on(connection).expect("no panic").expect("ended in order");
+    assert!(runtime.block_on(sender.send_request(ask("/v1/stats".into()))).is_err());
 }
 
 #[test]

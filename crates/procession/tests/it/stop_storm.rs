@@ -123,13 +123,17 @@ fn a_hang_up_ends_neither_keeper_nor_server() {
     let (serving, keeping) = (server.server_pid(), server.keeper_pid());
     let id = server.running("gate", Value::Null);
     for _ in 0..5 {
-        signal(keeping, Signal::HUP);
         signal(serving, Signal::HUP);
         assert_eq!(server.run("exit", json!({"n": 2}))["outcome"], json!({"kind": "exited", "code": 2}));
     }
     fs::write(server.path().join("go"), "").expect("written");
     assert_eq!(server.over(&id)["outcome"], json!({"kind": "exited", "code": 3}));
     assert_eq!(server.server_pid(), serving);
+    // To the keeper it says that the config may be another: another server takes over.
+    signal(keeping, Signal::HUP);
+    wait_for("another server", BOUND, || server.server_pid() != serving);
+    assert_eq!(server.run("exit", json!({"n": 2}))["outcome"], json!({"kind": "exited", "code": 2}));
+    assert_eq!(server.keeper_pid(), keeping);
     assert_eq!(server.stop().code(), Some(0));
 }
 

@@ -261,14 +261,15 @@ fn every_unsafe_block_says_why_it_is_sound() {
     none(silent);
 }
 
-/// The first column of a table in `docs/faults.md` is an id, the last names its tests.
+/// The first column of a table in `docs/faults.md` is an id with its anchor, the last names its
+/// tests.
 #[test]
 fn every_fault_named_in_the_docs_has_its_tests() {
     let docs = fs::read_to_string(root().join("docs/faults.md")).expect("docs/faults.md");
     let all: String = sources().into_iter().map(|source| source.text).collect();
     let mut missing = Vec::new();
     let mut rows = 0;
-    for row in docs.lines().filter(|line| line.starts_with("| P") || line.starts_with("| F")) {
+    for row in docs.lines().filter(|line| line.starts_with("| <a id=")) {
         rows += 1;
         let last = row.trim_end_matches('|').rsplit(" | ").next().unwrap_or_default();
         let tests: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
@@ -284,4 +285,27 @@ fn every_fault_named_in_the_docs_has_its_tests() {
     }
     assert!(rows > 20, "the table was not found");
     none(missing);
+}
+
+/// What README promises is held by tests: each promise links rows of `docs/faults.md`, which
+/// name them.
+#[test]
+fn every_promise_links_its_tests() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let docs = fs::read_to_string(root().join("docs/faults.md")).expect("docs/faults.md");
+    let section = readme.split("## What it promises").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let promises: Vec<&str> = section.expect("a section").split("\n* **").skip(1).collect();
+    assert!(promises.len() > 10, "the promises were not found");
+    let mut broken = Vec::new();
+    for promise in promises {
+        let title = promise.split("**").next().unwrap_or_default();
+        let links: Vec<&str> =
+            promise.split("docs/faults.md#").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+        if links.is_empty() {
+            broken.push(format!("no test: {title}"));
+        }
+        let missing = links.iter().filter(|id| !docs.contains(&format!("<a id=\"{id}\"></a>")));
+        broken.extend(missing.map(|id| format!("{title}: no row {id}")));
+    }
+    none(broken);
 }

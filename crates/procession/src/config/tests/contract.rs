@@ -16,6 +16,7 @@ use procession_core::validate::Schema;
 use serde_json::json;
 
 use super::super::limits::Limits;
+use super::super::log::Logging;
 use super::super::retention::Retention;
 use super::super::server::Server;
 use super::super::{Auth, Config, Listen, LoadOptions, load};
@@ -38,6 +39,13 @@ max_running = 8
 finished = "7d"
 output = "10GiB"
 min_free = "1GiB"
+[log]
+level = "warn,procession::scheduler=debug"
+max_size = "1MiB"
+max_age = "12h"
+keep = 3
+expire = "none"
+compress = false
 
 [task.full-report]
 description = "One train pass"
@@ -181,6 +189,15 @@ fn the_contracts_example_means_what_it_says() {
     let week = Duration::from_secs(7 * 86_400);
     let retention = Retention { finished: Some(week), output: Some(10 << 30), min_free: Some(1 << 30) };
     assert_eq!(config.retention, retention);
+    let log = Logging {
+        level: "warn,procession::scheduler=debug".into(),
+        max_size: Some(1 << 20),
+        max_age: Some(Duration::from_secs(12 * 3600)),
+        keep: Some(3),
+        expire: None,
+        compress: false,
+    };
+    assert_eq!(config.log, log);
     assert_eq!(config.path, folder.join("procession.toml"));
     assert_eq!(config.folder, folder);
     let tasks: Vec<&Arc<Task>> = config.tasks.values().collect();
@@ -197,6 +214,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.server, server);
     assert_eq!(config.limits, Limits::for_cores(2));
     assert_eq!(config.retention, Retention::default());
+    assert_eq!(config.log, Logging::default());
     let mut task = Task::for_testing("t", &["true"]);
     task.directory = scratch.path().into();
     assert_eq!(config.tasks.values().map(|task| &**task).collect::<Vec<_>>(), [&task]);

@@ -47,6 +47,11 @@ pub fn kill(process: u32) {
     kill_process(pid(process), Signal::KILL).expect("it runs");
 }
 
+/// Sends a signal to a process that runs.
+pub fn signal(process: u32, signal: Signal) {
+    kill_process(pid(process), signal).expect("it runs");
+}
+
 /// A process id as rustix has it.
 pub fn pid(id: u32) -> Pid {
     Pid::from_raw(id as i32).expect("a process id is not 0")

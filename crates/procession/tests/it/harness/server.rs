@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Output};
+use std::process::{Child, Command, ExitStatus, Output};
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
@@ -70,6 +70,11 @@ impl Server {
         self.setup.config()
     }
 
+    /// The program it runs, to be started by hand.
+    pub fn program(&self) -> Command {
+        self.setup.bare_command()
+    }
+
     /// What it said on stderr since it was started last.
     pub fn log(&self) -> String {
         let log = fs::read(self.setup.log_path()).unwrap_or_default();
@@ -79,8 +84,10 @@ impl Server {
     /// The process that speaks HTTP.
     #[track_caller]
     pub fn server_pid(&self) -> u32 {
-        let text = fs::read_to_string(self.data().join("server.pid")).expect("the file `server.pid`");
-        text.trim().parse().expect("a process id")
+        wait_for_some("the file `server.pid`", BOUND, || {
+            // Empty for a moment while the next server writes it.
+            fs::read_to_string(self.data().join("server.pid")).ok()?.trim().parse().ok()
+        })
     }
 
     /// The process that `serve` became.
@@ -156,6 +163,11 @@ impl Server {
     pub fn stop(&mut self) -> ExitStatus {
         self.terminate();
         self.ended()
+    }
+
+    /// Sets a variable for its next start.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.setup.set_env(name, value);
     }
 
     /// Starts it again on the same data, on a new port.

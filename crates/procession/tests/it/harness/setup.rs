@@ -61,6 +61,11 @@ impl Setup {
         self
     }
 
+    /// The same, for one that is there.
+    pub(super) fn set_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.into(), value.into()));
+    }
+
     /// With an argument to `serve`.
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.into());
@@ -122,6 +127,13 @@ impl Setup {
 
     /// The command that starts it.
     pub fn command(&self) -> Command {
+        let mut serve = self.bare_command();
+        serve.arg("serve").arg("--config").arg(self.config()).args(&self.args);
+        serve
+    }
+
+    /// The program in its environment, without arguments.
+    pub fn bare_command(&self) -> Command {
         let program = &self.program;
         let mut serve = match self.launcher.split_first() {
             None => command(program),
@@ -134,7 +146,8 @@ impl Setup {
         // The system's own programs first: a wrapper in somebody's PATH is slow.
         let path = std::env::var("PATH").unwrap_or_default();
         serve.env("PATH", format!("/usr/local/bin:/usr/bin:/bin:{path}"));
-        serve.arg("serve").arg("--config").arg(self.config()).args(&self.args);
+        // What becomes of a server whose keeper was killed must not depend on the machine.
+        serve.env("PROCESSION_ON_KEEPER_DEATH", "exit");
         serve.envs(self.env.iter().map(|(name, value)| (name, value))).current_dir("/");
         serve
     }

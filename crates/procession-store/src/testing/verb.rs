@@ -1,0 +1,75 @@
+//! The verbs of the contract by name.
+
+/// A verb of [`crate::Store`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each is the verb of its name")]
+pub enum Verb {
+    Submit,
+    Claim,
+    ClaimedBy,
+    Started,
+    Finish,
+    Release,
+    Cancel,
+    Expire,
+    NextDue,
+    PutTasks,
+    Pause,
+    Get,
+    Payload,
+    Attempts,
+    List,
+    IdsEnding,
+    Position,
+    Delete,
+    Prune,
+    Stats,
+    Probe,
+}
+
+impl Verb {
+    /// All of them.
+    pub const ALL: [Verb; 21] = [
+        Verb::Submit,
+        Verb::Claim,
+        Verb::ClaimedBy,
+        Verb::Started,
+        Verb::Finish,
+        Verb::Release,
+        Verb::Cancel,
+        Verb::Expire,
+        Verb::NextDue,
+        Verb::PutTasks,
+        Verb::Pause,
+        Verb::Get,
+        Verb::Payload,
+        Verb::Attempts,
+        Verb::List,
+        Verb::IdsEnding,
+        Verb::Position,
+        Verb::Delete,
+        Verb::Prune,
+        Verb::Stats,
+        Verb::Probe,
+    ];
+
+    /// Whether it changes the store.
+    pub fn writes(self) -> bool {
+        use Verb::{Cancel, Claim, Delete, Expire, Finish, Pause, Probe, Prune, PutTasks, Release, Started};
+        matches!(
+            self,
+            Verb::Submit
+                | Claim
+                | Started
+                | Finish
+                | Release
+                | Cancel
+                | Expire
+                | PutTasks
+                | Pause
+                | Delete
+                | Prune
+                | Probe
+        )
+    }
+}
