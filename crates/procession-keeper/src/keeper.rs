@@ -158,6 +158,7 @@ impl Keeper {
             Alarm::Attempt(id, timer) => self.with(id, |attempt, world| attempt.on_timer(timer, world)),
             Alarm::WriteOut(id) => self.with(id, |attempt, world| attempt.write_out(world)),
             Alarm::Notice(id) => self.with(id, |attempt, world| attempt.notice(world)),
+            Alarm::Hold(id) => self.with(id, |attempt, world| attempt.hold(world)),
             Alarm::Answer(id) => self.with(id, |attempt, world| attempt.on_silence(world)),
             Alarm::EndOverdue => self.world.end_overdue(),
             Alarm::StartServer => self.start_server(),
@@ -367,6 +368,9 @@ impl Keeper {
             frame.grew(size, &mut self.world.outbox);
         }
         frame.say(false, &mut self.world.outbox);
+        for id in self.attempts.ids() {
+            self.with(id, |attempt, world| attempt.hold_again(world));
+        }
     }
 
     // The end.

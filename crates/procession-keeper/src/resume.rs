@@ -29,7 +29,7 @@ use crate::sys::{clock, stack::Stacks};
 use crate::tree::cgroup::{self, Cgroups};
 use crate::unacknowledged::Unacknowledged;
 use crate::world::{Alarm, Origin, Outbox, Trees, World};
-use crate::{ContainmentChoice, KeeperError, Setup, events, journal, startup, timers};
+use crate::{ContainmentChoice, KeeperError, Setup, events, journal, monitors, startup, timers};
 
 /// A keeper that another program handed on to this one.
 #[derive(Debug)]
@@ -206,6 +206,7 @@ fn world_of(
         stacks: Stacks::default(),
         trees,
         null: dev_null().map_err(KeeperError::start("/dev/null"))?.into(),
+        monitors: monitors::share(&setup.state_dir).map_err(KeeperError::start("monitors"))?,
         own: pids(state.own)?,
         spared: pids(state.spared)?,
         overdue,

@@ -164,6 +164,7 @@ impl Servers {
             standby: standby.is_some(),
             renew: standby.is_some_and(|wish| wish.binary),
             force: standby.is_some_and(|wish| wish.force),
+            cgroups: world.cgroups_folder(),
         }
     }
 
@@ -215,7 +216,7 @@ impl Servers {
     /// before that.
     pub(crate) fn retire(&mut self, world: &mut World) {
         if let Some(server) = &mut self.current {
-            server.say_all(&mut world.outbox.bytes);
+            server.say_all(&mut world.outbox.news);
             server.say(&ToServer::Retire);
         }
     }
@@ -256,7 +257,7 @@ impl Servers {
     /// those that have handed over. One that was told to hand over does only that.
     pub(crate) fn say_to_all(&mut self, message: &ToServer, world: &mut World) {
         if let Some(server) = self.current.as_mut().filter(|_| !self.handover.is_releasing()) {
-            server.say_all(&mut world.outbox.bytes);
+            server.say_all(&mut world.outbox.news);
             server.say(message);
         }
         self.say_to_retired(message);
@@ -294,7 +295,7 @@ impl Servers {
         let listeners = self.listeners.iter().map(|(fd, _)| fd.as_fd());
         let given: Vec<BorrowedFd<'_>> = listeners.chain(self.held.iter().map(|fd| fd.as_fd())).collect();
         if let Some(server) = &mut self.current {
-            server.say_all(&mut world.outbox.bytes);
+            server.say_all(&mut world.outbox.news);
         }
         for server in self.current.iter_mut().chain(&mut self.standby).chain(&mut self.retired) {
             server.flush(&given, world);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -28,10 +28,13 @@ use crate::keeper::{Greeting, KeeperLink, greet};
 use crate::log::{Log, SAID};
 use crate::maintenance;
 use crate::meters::Meters;
-use crate::scheduler::{Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, recover};
+use crate::scheduler::{
+    Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, cgroups_of, recover,
+};
 use crate::space::Space;
 use crate::standby::{Turn, stand_by};
 use crate::submit::Door;
+use crate::succession::{Choice, Estate};
 use crate::way_out;
 
 /// Descriptors kept free of connections: the store, files being read, pipes.
@@ -96,8 +99,8 @@ async fn serve(
     let store = Arc::new(SqliteStore::open(&data.database())?);
     store.put_tasks(config.tasks.keys().cloned().collect()).await?;
 
-    // Held to the end of this function, which is the server's.
-    let (listeners, _held, carrier) = greeting.into_parts();
+    let (listeners, held, carrier) = greeting.into_parts();
+    let estate = Estate::new(&listeners, held, &hello, &data)?;
     let keeper = Arc::new(KeeperLink::default());
     let (sender, mut inbox) = mpsc::unbounded_channel();
     let (link, stopping) = (keeper.clone(), background.stopping().clone());
@@ -116,7 +119,8 @@ async fn serve(
     if hello.force {
         scheduler.cancel_removed().await?;
     }
-    start_services(&scheduler, &drain, &config, inbox);
+    start_services(&scheduler, &config);
+    hear_the_keeper(&scheduler, &drain, inbox, estate, cgroups_of(&hello));
     let facts = Facts {
         started_at: Timestamp::now(),
         config_loaded_at: loaded_at,
@@ -219,22 +223,8 @@ fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-fn start_services(
-    scheduler: &Arc<Scheduler>,
-    drain: &Arc<Drain>,
-    config: &Arc<Config>,
-    inbox: mpsc::UnboundedReceiver<procession_core::frame::ToServer>,
-) {
+fn start_services(scheduler: &Arc<Scheduler>, config: &Arc<Config>) {
     let background = &scheduler.background;
-    let (one, drain_too) = (scheduler.clone(), drain.clone());
-    background.service("inbox", async move {
-        one.clone().listen(inbox, drain_too).await;
-        // Whose work is put down needs no keeper any more.
-        if !one.background.is_put_down() {
-            tracing::error!("the keeper is gone; the server ends");
-            one.background.log().exit(EXIT_BUG);
-        }
-    });
     let watcher = scheduler.clone();
     background.service("progress", async move {
         if let Err(error) = watcher.progress.run(&watcher.running, &watcher.background).await {
@@ -246,6 +236,34 @@ fn start_services(
     background.service("retention by age", maintenance::retain(scheduler.clone(), retention.finished));
     background.service("retention by size", maintenance::bound(scheduler.clone(), retention.output));
     background.service("free space", maintenance::watch_space(scheduler.clone(), retention.min_free));
+}
+
+/// Until the keeper is gone; then its jobs are settled, and this process ends or becomes the
+/// keeper.
+fn hear_the_keeper(
+    scheduler: &Arc<Scheduler>,
+    drain: &Arc<Drain>,
+    inbox: mpsc::UnboundedReceiver<procession_core::frame::ToServer>,
+    estate: Estate,
+    cgroups: Option<PathBuf>,
+) {
+    let (one, drain) = (scheduler.clone(), drain.clone());
+    scheduler.background.service("inbox", async move {
+        one.clone().listen(inbox, drain.clone()).await;
+        // Whose work is put down needs no keeper any more.
+        if one.background.is_put_down() {
+            return;
+        }
+        one.settle(cgroups).await;
+        if drain.stage() == Stage::Serving && Choice::here() == Choice::Serve {
+            tracing::warn!(target: SAID, "the keeper was killed; this process takes its place");
+            one.background.log().flush();
+            let error = estate.serve();
+            tracing::error!(%error, "no keeper could be made of this process");
+        }
+        tracing::error!("the keeper is gone; the server ends");
+        one.background.log().exit(EXIT_BUG);
+    });
 }
 
 fn context(

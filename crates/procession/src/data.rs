@@ -3,11 +3,13 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use procession_core::id::JobId;
 use procession_store::sqlite::check_place;
+use sha2::{Digest, Sha256};
 
 use crate::removal::remove;
 
@@ -51,6 +53,12 @@ impl DataDir {
     /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The same for every keeper of the directory, and for no other.
+    pub fn label(&self) -> String {
+        let digest = Sha256::digest(self.root.as_os_str().as_bytes());
+        digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The embedded database.

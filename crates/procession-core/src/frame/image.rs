@@ -274,6 +274,8 @@ pub struct Attempt {
     pub unasked: bool,
     /// Its alarms.
     pub alarms: Vec<Alarm>,
+    /// The server holds duplicates of its descriptors.
+    pub held: bool,
 }
 
 /// The machine of [`crate::attempt`].
@@ -335,6 +337,8 @@ pub struct Stream {
     pub total: u64,
     /// Where they are.
     pub sink: Sink,
+    /// Little of it stays in the pipe.
+    pub patient: bool,
 }
 
 /// Where the bytes of a stream are.

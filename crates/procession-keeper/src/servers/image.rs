@@ -52,7 +52,7 @@ impl Servers {
     pub(crate) fn to_image<'a>(
         &'a self,
         held_back: &[ToKeeper],
-        outbox: &Outbox,
+        outbox: &'a Outbox,
         names: &mut Names<'a>,
     ) -> image::Servers {
         let current = self.current.as_ref();
@@ -60,8 +60,8 @@ impl Servers {
             generation: self.generation,
             pause_us: u64::try_from(self.pause.as_micros()).unwrap_or(u64::MAX),
             ever_ready: self.ever_ready,
-            current: current.map(|server| server.to_image(held_back, &outbox.bytes, names)),
-            retired: self.retired.iter().map(|server| server.to_image(&[], &[], names)).collect(),
+            current: current.map(|server| server.to_image(held_back, Some(&outbox.news), names)),
+            retired: self.retired.iter().map(|server| server.to_image(&[], None, names)).collect(),
         }
     }
 

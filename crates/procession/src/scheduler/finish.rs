@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use procession_core::frame::ToKeeper;
 use procession_core::job::{Finished, Lease, OutputSummary, StreamSummary};
 use procession_core::outcome::Outcome;
-use procession_core::record::{Ending, ExitRecord, StreamRecord};
+use procession_core::record::{Ending, ExitRecord, StreamRecord, Usage};
 use procession_core::retry::{Next, next};
 use procession_core::task::ResultSource;
 use procession_keeper::fault;
@@ -217,7 +217,8 @@ fn finished(
         started_at: ran.then(|| time(record.started_us)),
         finished_at: time(record.finished_us),
         run_ms: ran.then_some(record.run_us / 1000),
-        usage: ran.then_some(record.usage),
+        // Nobody was told what one used that nobody reaped.
+        usage: Some(record.usage).filter(|usage| ran && *usage != Usage::default()),
         output: OutputSummary {
             stdout: summary(record.stdout),
             stderr: summary(record.stderr),
