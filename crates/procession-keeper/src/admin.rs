@@ -94,8 +94,24 @@ impl Admin {
         bind(&listener, &address(&folder).map_err(|_| Errno::INVAL)?)?;
         rustix::fs::chmodat(&folder, NAME, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
         listen(&listener, 128)?;
-        world.events.add(listener.as_fd(), Source::Askers)?;
-        Ok(Self { socket: Some(Socket { folder, listener }), ..Self::default() })
+        Self::of(Socket { folder, listener }, world)
+    }
+
+    /// Goes on with the socket of the program before: who knocked meanwhile is heard.
+    pub(crate) fn resume(folder: &Path, listener: OwnedFd, world: &World) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+        Self::of(Socket { folder, listener }, world)
+    }
+
+    fn of(socket: Socket, world: &World) -> Result<Self, Errno> {
+        world.events.add(socket.listener.as_fd(), Source::Askers)?;
+        Ok(Self { socket: Some(socket), ..Self::default() })
+    }
+
+    /// Whoever knocks does so here.
+    pub(crate) fn listener(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(|socket| socket.listener.as_fd())
     }
 
     /// Somebody knocks.

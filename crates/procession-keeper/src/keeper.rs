@@ -45,7 +45,7 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 const READY_WITHIN: Duration = Duration::from_secs(300);
 
 /// How often removing cgroups that are not empty is tried again.
-const TEND_EVERY: Duration = Duration::from_millis(200);
+pub(crate) const TEND_EVERY: Duration = Duration::from_millis(200);
 
 /// The keeper's state.
 pub(crate) struct Keeper {
@@ -264,17 +264,23 @@ impl Keeper {
 
     pub(crate) fn on_server_words(&mut self, id: ServerId) {
         for message in self.servers.read(id, &mut self.world) {
-            // It may be another's turn since the message before.
-            match self.servers.role(id) {
-                Some(Role::Current) => self.on_message(message),
-                Some(Role::Standby) => self.on_standby_message(message),
-                Some(Role::Retired) | None => self.on_retired_message(message),
-            }
+            self.on_word(id, message);
+        }
+    }
+
+    /// It may be another's turn since the word before.
+    pub(crate) fn on_word(&mut self, id: ServerId, message: ToKeeper) {
+        match self.servers.role(id) {
+            Some(Role::Current) => self.on_message(id, message),
+            Some(Role::Standby) => self.on_standby_message(message),
+            Some(Role::Retired) => self.on_retired_message(message),
+            None => {}
         }
     }
 
     fn on_server_death(&mut self, id: ServerId) {
         let Some((role, death)) = self.servers.bury(id, &mut self.world) else { return };
+        self.forget_words_of(id);
         let how = death.describe();
         if self.died_in_handover(role, how.clone()) || self.done.is_some() {
             return;
@@ -301,8 +307,8 @@ impl Keeper {
         self.world.timers.arm(Alarm::StartServer, self.world.now.after(pause));
     }
 
-    pub(crate) fn on_message(&mut self, message: ToKeeper) {
-        let Some(message) = self.hold_back(message) else { return };
+    fn on_message(&mut self, id: ServerId, message: ToKeeper) {
+        let Some(message) = self.hold_back(id, message) else { return };
         match message {
             ToKeeper::Ready { .. } => {
                 self.servers.became_ready();

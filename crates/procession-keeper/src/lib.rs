@@ -226,13 +226,17 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
         left,
         outbox: world::Outbox::default(),
     };
-    let admin = open_control_socket(&setup.state_dir, &world);
+    let admin = open_control_socket(&setup.state_dir, None, &world);
     let servers = servers::Servers::new(setup.server, setup.listeners, setup.held);
     keeper::Keeper::new(world, servers, admin, setup.daemon)?.run()
 }
 
-fn open_control_socket(state_dir: &Path, world: &world::World) -> admin::Admin {
-    admin::Admin::open(state_dir, world).unwrap_or_else(|errno| {
+fn open_control_socket(state_dir: &Path, socket: Option<OwnedFd>, world: &world::World) -> admin::Admin {
+    let opened = match socket {
+        Some(socket) => admin::Admin::resume(state_dir, socket, world),
+        None => admin::Admin::open(state_dir, world),
+    };
+    opened.unwrap_or_else(|errno| {
         complain(format_args!("no control socket, `procession status` will not find us: {errno}"));
         admin::Admin::default()
     })

@@ -1,10 +1,11 @@
 //! The keeper executes its program anew: same pid, so its children stay its children, and
 //! all it owns is handed on in an image. Jobs, clients and the server notice nothing.
 //!
-//! It waits until no server takes over from another and no child is between clone and exec: such a child runs on our memory, and
-//! what it has to tell would be told to nobody. Meanwhile nothing new is started: what the
-//! server asks for is held back, in its order. If exec fails everything goes on as it was.
-//! What the new program does with the image is `resume`'s business.
+//! It waits until no server takes over from another and no child is between clone and exec:
+//! such a child runs on our memory, and what it has to tell would be told to nobody. Meanwhile
+//! nothing new is started: what the server asks for is held back, in its order. If exec fails
+//! everything goes on as it was. What the new program does with the image is `resume`'s
+//! business.
 
 mod descriptors;
 
@@ -20,8 +21,9 @@ use procession_core::frame::ToKeeper;
 use procession_core::frame::image::{self, Image};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
+use crate::events::ServerId;
 use crate::fault;
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, TEND_EVERY};
 use crate::supervise::Attempt;
 use crate::sys::clone::Method;
 use crate::sys::exec::exec;
@@ -37,10 +39,11 @@ pub(crate) const RESUME: [&str; 2] = ["keeper", "--image"];
 pub(crate) struct Renewal {
     /// Not later than this.
     until: Instant,
-    /// Of the server whose words are held back.
-    generation: u64,
-    held_back: Vec<ToKeeper>,
+    held_back: HeldBack,
 }
+
+/// What servers said and is not acted on yet, in its order.
+pub(crate) type HeldBack = Vec<(ServerId, ToKeeper)>;
 
 /// Alarms that are no attempt's, by their numbers in an image.
 const ALARMS: [(u8, Alarm); 7] = [
@@ -63,28 +66,49 @@ impl Keeper {
     pub(crate) fn wish_renewal(&mut self) {
         if self.renewal.is_none() {
             let until = self.world.now.after(EXEC_TIMEOUT);
-            let generation = self.servers.generation();
-            self.renewal = Some(Renewal { until, generation, held_back: vec![] });
+            self.renewal = Some(Renewal { until, held_back: vec![] });
             self.world.timers.arm(Alarm::Renew, until);
         }
     }
 
-    /// Keeps a message for later if nothing new is to begin now; gives it back otherwise.
-    /// What ends something is never held back.
-    pub(crate) fn hold_back(&mut self, message: ToKeeper) -> Option<ToKeeper> {
-        let known = |key| self.attempts.contains(key);
+    /// Keeps a message of the server that serves for later if nothing new is to begin now; gives
+    /// it back otherwise. What ends something is never held back. Nor is anything while a server
+    /// takes over from another: the renewal waits for that, so that must not wait for it.
+    pub(crate) fn hold_back(&mut self, id: ServerId, message: ToKeeper) -> Option<ToKeeper> {
+        if matches!(message, ToKeeper::Goodbye { .. }) {
+            self.give_up_renewal();
+        }
         let waits = match &message {
-            ToKeeper::Spawn(_) | ToKeeper::List | ToKeeper::Goodbye { .. } => true,
-            ToKeeper::Stop { key, .. } => !known(*key),
+            ToKeeper::Spawn(_) | ToKeeper::List => true,
+            ToKeeper::Stop { key, .. } => !self.attempts.contains(*key),
             _ => false,
         };
         match &mut self.renewal {
-            Some(renewal) if waits => {
-                renewal.held_back.push(message);
+            Some(renewal) if waits && !self.servers.is_handing_over() => {
+                renewal.held_back.push((id, message));
                 None
             }
             _ => Some(message),
         }
+    }
+
+    /// Words of a server that is dead are never acted on.
+    pub(crate) fn forget_words_of(&mut self, id: ServerId) {
+        if let Some(renewal) = &mut self.renewal {
+            renewal.held_back.retain(|(from, _)| *from != id);
+        }
+    }
+
+    /// Whoever says goodbye ends the keeper: a program that is about to end needs no other.
+    fn give_up_renewal(&mut self) {
+        if let Some(Renewal { held_back, .. }) = self.renewal.take() {
+            self.world.timers.disarm(Alarm::Renew);
+            self.release(held_back);
+        }
+    }
+
+    fn release(&mut self, held_back: HeldBack) {
+        held_back.into_iter().for_each(|(id, message)| self.on_word(id, message));
     }
 
     /// Called before each wait: executes the program anew if that is wanted and can be.
@@ -94,34 +118,36 @@ impl Keeper {
         if !settled && self.world.now < renewal.until {
             return;
         }
-        let Some(Renewal { generation, mut held_back, .. }) = self.renewal.take() else { return };
+        let Some(Renewal { held_back, .. }) = self.renewal.take() else { return };
         self.world.timers.disarm(Alarm::Renew);
-        // Words of a server that is dead are never acted on.
-        held_back.retain(|_| generation == self.servers.generation());
         let why = match settled {
             true => self.renew(&held_back),
             false => std::io::Error::other("a program does not start"),
         };
         crate::complain(format_args!("not executed anew, goes on as it is: {why}"));
-        held_back.into_iter().for_each(|message| self.on_message(message));
+        self.release(held_back);
     }
 
     /// Returns only where it failed.
-    fn renew(&mut self, held_back: &[ToKeeper]) -> std::io::Error {
+    fn renew(&mut self, held_back: &HeldBack) -> std::io::Error {
         if let Trees::Cgroups(cgroups) = &mut self.world.trees {
             cgroups.drop_spares();
+            // A spare may still be busy with its last attempt's end.
+            if cgroups.needs_tending() {
+                self.world.timers.arm(Alarm::TendCgroups, self.world.now.after(TEND_EVERY));
+            }
         }
         self.world.journal.flush(&self.world.left);
         let mut names = Names::default();
         let image = self.image(held_back, &mut names);
         fault::point("renew.before_exec");
-        match execute(&self.servers.command().program, &image, &mut names) {
+        match execute(&self.servers.proven_program(), &image, &mut names) {
             Ok(never) => match never {},
             Err(error) => error,
         }
     }
 
-    fn image<'a>(&'a self, held_back: &[ToKeeper], names: &mut Names<'a>) -> Image {
+    fn image<'a>(&'a self, held_back: &HeldBack, names: &mut Names<'a>) -> Image {
         let world = &self.world;
         let origin = &world.origin;
         let setup = image::Setup {
@@ -162,6 +188,8 @@ impl Keeper {
             ending: self.ending.to_image(),
             reloaded: self.requests.reloaded_image(),
             follower: self.follower().map(|follower| names.of(follower)),
+            reload: self.reload_again.map(|wish| wish.binary),
+            askers: self.admin.listener().map(|listener| names.of(listener)),
             log: self
                 .daemon
                 .as_ref()

@@ -17,6 +17,7 @@ use rustix::fs::{SealFlags, fcntl_get_seals};
 
 use crate::daemon::Daemon;
 use crate::fault;
+use crate::handover::Wish;
 use crate::keeper::Keeper;
 use crate::operator::Requests;
 use crate::renew::{Given, Missing, alarm, pid};
@@ -141,7 +142,8 @@ fn restore(
     given: &mut Given,
 ) -> Result<Keeper, KeeperError> {
     startup::settle().map_err(KeeperError::start("settling"))?;
-    let image::State { servers, attempts, alarms, ending, reloaded, follower, log, .. } = state.clone();
+    let image::State { servers, attempts, alarms, ending, reloaded, follower, log, askers, reload, .. } =
+        state.clone();
     let mut world = world_of(&setup, state, folder, given)?;
     let mut resumed = Servers::new(setup.server, setup.listeners, setup.held);
     resumed.resume(servers, given, &mut world).map_err(missing)?;
@@ -151,11 +153,13 @@ fn restore(
             world.timers.arm(alarm, at);
         }
     }
-    let mut admin = crate::open_control_socket(&setup.state_dir, &world);
+    let askers = askers.map(|askers| given.take(askers)).transpose().map_err(missing)?;
+    let mut admin = crate::open_control_socket(&setup.state_dir, askers, &world);
     let follower = follower.map(|follower| given.take(follower)).transpose().map_err(missing)?;
     let follower = follower.and_then(|follower| admin.take_up(follower, &mut world));
     let daemon = log.map(|log| Daemon::told(crate::path_of(&log)));
     let mut keeper = Keeper::new(world, resumed, admin, daemon)?;
+    keeper.reload_again = reload.map(|binary| Wish { binary, force: false });
     keeper.requests = Requests::from_image(reloaded, follower);
     keeper.ending = crate::ending::Ending::from_image(ending);
     keeper.notify.resume(keeper.servers.ever_ready);

@@ -212,22 +212,24 @@ impl Server {
         }
     }
 
-    /// Reads some of what it says. An error: the socket is of no more use.
-    pub(crate) fn read(&mut self) -> Result<Vec<ToKeeper>, ()> {
-        let Some(socket) = &self.socket else { return Ok(vec![]) };
+    /// Reads some of what it says onto `words`. An error: the socket is of no more use.
+    pub(crate) fn read(&mut self, words: &mut Vec<ToKeeper>) -> Result<(), ()> {
+        let Some(socket) = &self.socket else { return Ok(()) };
         let mut buffer = [0u8; TURN];
-        match rustix::io::read(socket, &mut buffer) {
-            Ok(0) => return Err(()),
-            Ok(length) => self.decoder.feed(&buffer[..length]),
-            // A program before this one may have read more than it acted on.
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => return Err(()),
-        }
-        let mut messages = vec![];
+        let end = match rustix::io::read(socket, &mut buffer) {
+            Ok(0) => Err(()),
+            Ok(length) => {
+                self.decoder.feed(&buffer[..length]);
+                Ok(())
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(_) => Err(()),
+        };
+        // Also at its end: a program before this one may have read more than it acted on.
         loop {
             match self.decoder.next() {
-                Ok(Some(message)) => messages.push(message),
-                Ok(None) => return Ok(messages),
+                Ok(Some(message)) => words.push(message),
+                Ok(None) => return end,
                 Err(error @ BadFrame::Body) => crate::complain(format_args!("server: {error}")),
                 Err(error @ BadFrame::TooLong) => {
                     crate::complain(format_args!("server: {error}"));

@@ -85,11 +85,6 @@ impl Servers {
         self.current.as_ref().map_or(0, |server| server.id.0.into())
     }
 
-    /// How many servers there have been.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// The process of the server that serves.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.current.as_ref().map(Server::pid)
@@ -281,13 +276,14 @@ impl Servers {
     pub(crate) fn read(&mut self, id: ServerId, world: &mut World) -> Vec<ToKeeper> {
         let role = self.role(id);
         let Some(server) = self.get_mut(id) else { return vec![] };
-        server.read().unwrap_or_else(|()| {
+        let mut words = vec![];
+        if server.read(&mut words).is_err() {
             server.hang_up(world);
             if role == Some(Role::Current) {
                 world.outbox.reset(false);
             }
-            vec![]
-        })
+        }
+        words
     }
 
     /// Sends what can be sent.

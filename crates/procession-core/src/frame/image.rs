@@ -131,6 +131,11 @@ pub struct State {
     pub follower: Option<Fd>,
     /// The file that stdout and stderr of a daemon go to.
     pub log: Option<Bytes>,
+    /// The control socket, as it is listened on.
+    pub askers: Option<Fd>,
+    /// A reload that was asked for by a signal and has not begun; whether the program too may be
+    /// another.
+    pub reload: Option<bool>,
 }
 
 /// How a reload went.

@@ -2,12 +2,12 @@
 
 use std::os::fd::AsFd;
 
-use procession_core::frame::{Decoder, Message, ToKeeper, image};
+use procession_core::frame::{Decoder, Message, image};
 
 use super::{LINGER, Server};
 use crate::events::ServerId;
 use crate::outbox::Words;
-use crate::renew::{Given, Missing, Names};
+use crate::renew::{Given, HeldBack, Missing, Names};
 use crate::world::{Alarm, World};
 
 impl Server {
@@ -16,16 +16,17 @@ impl Server {
         self.newborn.is_none()
     }
 
-    /// `held_back`: messages that were read and not acted on; `news`: what comes behind what
+    /// `held_back`: what was read and not acted on, its own and others'; `news`: what comes behind what
     /// is on its way.
     pub(crate) fn to_image<'a>(
         &'a self,
-        held_back: &[ToKeeper],
+        held_back: &HeldBack,
         news: Option<&'a Words>,
         names: &mut Names<'a>,
     ) -> image::Up {
         let mut unread = vec![];
-        held_back.iter().for_each(|message| message.encode(&mut unread));
+        let own = held_back.iter().filter(|(id, _)| *id == self.id);
+        own.for_each(|(_, message)| message.encode(&mut unread));
         unread.extend_from_slice(self.decoder.unread());
         let (unsent, attached) = Words::to_image([Some(&self.unsent), news], names);
         image::Up {

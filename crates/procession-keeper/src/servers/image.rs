@@ -6,16 +6,17 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use procession_core::frame::{ToKeeper, image};
+use procession_core::frame::image;
 use rustix::io::Errno;
 
-use super::Servers;
+use super::{OWN_PROGRAM, Servers};
 use crate::events::ServerId;
-use crate::renew::{Given, Missing, Names};
-use crate::server::{Server, ServerCommand};
+use crate::renew::{Given, HeldBack, Missing, Names};
+use crate::server::Server;
 use crate::world::{Outbox, World};
 
 impl Servers {
@@ -24,8 +25,11 @@ impl Servers {
         !self.is_handing_over() && self.current.iter().chain(&self.retired).all(Server::is_settled)
     }
 
-    pub(crate) fn command(&self) -> &ServerCommand {
-        &self.command
+    /// The program that the server runs: it serves, so it works, whatever stands at its path by
+    /// now.
+    pub(crate) fn proven_program(&self) -> PathBuf {
+        let running = |server: &Server| PathBuf::from(format!("/proc/{}/exe", server.pid()));
+        self.current.as_ref().map_or_else(|| OWN_PROGRAM.into(), running)
     }
 
     /// The parts of a setup that are ours.
@@ -48,10 +52,10 @@ impl Servers {
         }
     }
 
-    /// `held_back`: messages of the server that serves that were read and not acted on.
+    /// `held_back`: what was read and not acted on.
     pub(crate) fn to_image<'a>(
         &'a self,
-        held_back: &[ToKeeper],
+        held_back: &HeldBack,
         outbox: &'a Outbox,
         names: &mut Names<'a>,
     ) -> image::Servers {
@@ -61,7 +65,7 @@ impl Servers {
             pause_us: u64::try_from(self.pause.as_micros()).unwrap_or(u64::MAX),
             ever_ready: self.ever_ready,
             current: current.map(|server| server.to_image(held_back, Some(&outbox.news), names)),
-            retired: self.retired.iter().map(|server| server.to_image(&[], None, names)).collect(),
+            retired: self.retired.iter().map(|server| server.to_image(held_back, None, names)).collect(),
         }
     }
 

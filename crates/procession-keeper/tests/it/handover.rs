@@ -1,12 +1,25 @@
 //! Another server takes over, and whatever can go wrong with that.
 
+use std::path::Path;
+
 use procession_core::frame::{ToKeeper, ToServer, VERSION};
 use procession_core::record::{Containment, Ending};
 use rustix::process::Signal;
 
 use crate::keeper::{Keeper, LEVELS, Server, wait_for};
+use crate::renew::execution;
+use crate::tree::{job_processes, marked};
 
 const READY: ToKeeper = ToKeeper::Ready { version: VERSION };
+
+/// Whether this signal was sent to a process and not read.
+fn pending(pid: u32, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let sets =
+        status.lines().filter_map(|line| line.strip_prefix("ShdPnd:").or(line.strip_prefix("SigPnd:")));
+    let number = |set: &str| u64::from_str_radix(set.trim(), 16).expect("a mask");
+    sets.map(number).any(|set| set >> (signal - 1) & 1 == 1)
+}
 
 fn hear_exactly(server: &mut Server, what: &str, message: &ToServer) {
     server.hear(what, |heard| (heard == message).then_some(()));
@@ -141,6 +154,10 @@ fn f06_a_standby_that_dies_when_it_is_its_turn_is_followed_by_another() {
     third.say(&ToKeeper::Retired);
     let mut fifth = keeper.next_server();
     assert_eq!((fifth.hello.generation, fifth.hello.standby), (5, false));
+    // The one that released the store is waited for, and gone when it is.
+    old.kill();
+    third.kill();
+    wait_for("the third is reaped", || keeper.has_no_child_beside(fifth.pid).then_some(()));
     assert_eq!(fifth.list().0.len(), 1);
     fifth.run(&keeper.launch(&["exit", "0"]));
 }
@@ -162,6 +179,107 @@ fn f06_an_old_server_that_dies_on_its_way_out_is_not_waited_for() {
     hear_exactly(&mut standby, "PROCEED", &ToServer::Proceed);
     standby.say(&READY);
     standby.run(&keeper.launch(&["exit", "0"]));
+}
+
+/// A renewal that cannot be had before a handover is over: it was asked for in its middle.
+fn renewal_in_a_handover() -> (Keeper, Server, Server, Vec<u8>) {
+    let (mut keeper, mut old) = Keeper::start(Containment::Monitor);
+    let before = execution(&keeper);
+    keeper.signal(Signal::HUP);
+    let standby = keeper.next_standby();
+    old.say(&ToKeeper::Renew);
+    old.run(&keeper.launch(&["exit", "0"]));
+    assert_eq!(old.list().0.len(), 0, "nothing is held back");
+    assert_eq!(execution(&keeper), before);
+    (keeper, old, standby, before)
+}
+
+fn renewed(keeper: &Keeper, before: &[u8], server: &mut Server) {
+    wait_for("the new program", || (execution(keeper) != before).then_some(()));
+    server.run(&keeper.launch(&["exit", "0"]));
+}
+
+#[test]
+fn f05_a_renewal_waits_for_a_handover_and_a_handover_for_no_renewal() {
+    let (mut keeper, mut old, mut standby, before) = renewal_in_a_handover();
+    standby.say(&ToKeeper::Prepared);
+    hear_exactly(&mut old, "RETIRE", &ToServer::Retire);
+    let late = keeper.launch(&["exit", "6"]);
+    old.say_all(&[ToKeeper::Spawn(Box::new(late.clone())), ToKeeper::Retired]);
+    hear_exactly(&mut standby, "PROCEED", &ToServer::Proceed);
+    // Asked for twice, and what follows is asked for by a signal before that is done.
+    standby.say_all(&[ToKeeper::List, READY, ToKeeper::Renew]);
+    keeper.signal(Signal::USR2);
+    renewed(&keeper, &before, &mut standby);
+    assert!(matches!(standby.exited(late.key).ending, Ending::Ended { wait_status: 0x600, .. }));
+    let next = keeper.next_standby();
+    assert!(next.hello.renew);
+    drop(old);
+}
+
+#[test]
+fn f06_a_refusal_with_a_renewal_in_wait_leaves_the_server_served() {
+    let (keeper, mut old, mut standby, before) = renewal_in_a_handover();
+    standby.say(&ToKeeper::Refused { message: "a broken config".into() });
+    renewed(&keeper, &before, &mut old);
+}
+
+#[test]
+fn f06_a_server_that_dies_with_a_renewal_in_wait_is_followed_by_another() {
+    for retires in [false, true] {
+        let (mut keeper, mut old, mut standby, before) = renewal_in_a_handover();
+        let mut next = if retires {
+            standby.say(&ToKeeper::Prepared);
+            hear_exactly(&mut old, "RETIRE", &ToServer::Retire);
+            old.kill();
+            hear_exactly(&mut standby, "PROCEED", &ToServer::Proceed);
+            standby.say(&READY);
+            standby
+        } else {
+            old.kill();
+            keeper.next_server()
+        };
+        renewed(&keeper, &before, &mut next);
+    }
+}
+
+#[test]
+fn f40_after_a_request_to_end_nothing_is_reloaded() {
+    // Before a server has answered the request, and with one asked for again and again before it.
+    for first in [&[][..], &[Signal::HUP, Signal::HUP]] {
+        let (mut keeper, mut server) = Keeper::start(Containment::Cgroup);
+        first.iter().for_each(|signal| keeper.signal(*signal));
+        let standby = (!first.is_empty()).then(|| keeper.next_link());
+        keeper.signal(Signal::TERM);
+        keeper.signal(Signal::HUP);
+        keeper.signal(Signal::USR2);
+        server.hear("SHUTDOWN", |message| matches!(message, ToServer::Shutdown(_)).then_some(()));
+        server.run(&keeper.launch(&["exit", "0"]));
+        assert!(keeper.no_server_waits(), "another server was started");
+        server.goodbye(0);
+        assert_eq!(keeper.wait().code(), Some(0));
+        drop(standby);
+    }
+}
+
+#[test]
+fn f40_a_third_request_in_a_handover_ends_all_of_it() {
+    let (mut keeper, mut old) = Keeper::start(Containment::Cgroup);
+    let (launch, mark) = marked(&keeper, &["ignore-term"]);
+    old.spawn(&launch);
+    old.started(launch.key);
+    let standby = prepared(&mut keeper, Signal::USR2);
+    hear_exactly(&mut old, "RETIRE", &ToServer::Retire);
+    for _ in 0..3 {
+        keeper.signal(Signal::TERM);
+        // Blocked signals are sets: one that is read counts, not one that is sent.
+        wait_for("it is read", || (!pending(keeper.pid(), libc::SIGTERM)).then_some(()));
+    }
+    keeper.wait();
+    assert!(job_processes(&mark).is_empty());
+    for server in [&old, &standby] {
+        assert!(!Path::new(&format!("/proc/{}", server.pid)).exists());
+    }
 }
 
 #[test]

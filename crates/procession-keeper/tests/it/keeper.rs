@@ -171,6 +171,12 @@ impl Keeper {
         Link { control, link, pid: u32::from_le_bytes(pid) }
     }
 
+    /// Whether no server has been started that was not met.
+    pub(crate) fn no_server_waits(&self) -> bool {
+        self.rendezvous.set_nonblocking(true).expect("set");
+        self.rendezvous.accept().is_err()
+    }
+
     /// Whether its folder of cgroups is still there.
     pub(crate) fn has_cgroups(&self) -> bool {
         self.cgroups().is_some()

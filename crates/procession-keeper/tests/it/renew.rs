@@ -2,7 +2,8 @@
 //! is in.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::streams::{flooded, kept, sha};
 use crate::tree::{job_processes, marked};
 
 /// Differs from one execution to the next: where the kernel put the program.
-fn execution(keeper: &Keeper) -> Vec<u8> {
+pub(crate) fn execution(keeper: &Keeper) -> Vec<u8> {
     std::fs::read(format!("/proc/{}/auxv", keeper.pid())).expect("readable")
 }
 
@@ -331,6 +332,40 @@ fn f05_a_server_that_dies_during_a_renewal_is_replaced() {
         let given = (server.listeners.len(), server.held.len());
         assert_eq!((server.hello.generation, given), (2, (1, 1)));
         assert_eq!(server.run(&launch).ending, ended(3 << 8));
+    }
+}
+
+#[test]
+fn f05_what_a_server_says_before_its_goodbye_is_done_before_it_and_a_renewal_is_not() {
+    for round in 0..20 {
+        let (mut keeper, mut server) = Keeper::start(Containment::Monitor);
+        let file = keeper.path("done");
+        let launch = keeper.launch(&["touch-and-exit", file.to_str().expect("plain")]);
+        let spawn = || ToKeeper::Spawn(Box::new(launch.clone()));
+        let mut words = vec![spawn(), ToKeeper::Renew];
+        if round % 2 == 0 {
+            words.rotate_left(1);
+        }
+        words.push(ToKeeper::Goodbye { status: 9 });
+        server.say_all(&words);
+        // Its socket is closed before the keeper has read any of it, or not.
+        let link = server.hang_up();
+        keeper.signal(Signal::TERM);
+        drop(link);
+        assert_eq!(keeper.wait().code(), Some(9));
+        assert!(file.exists(), "round {round}");
+    }
+}
+
+#[test]
+fn f05_the_control_socket_is_there_all_the_time() {
+    let (keeper, mut server) = Keeper::start(Containment::Monitor);
+    let inode = || std::fs::metadata(keeper.path("control")).map(|data| data.ino()).expect("it is there");
+    let before = inode();
+    for _ in 0..10 {
+        renew(&keeper, &mut server);
+        assert_eq!(inode(), before);
+        UnixStream::connect(keeper.path("control")).expect("somebody listens");
     }
 }
 

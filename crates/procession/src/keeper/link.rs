@@ -1,7 +1,7 @@
 //! The socket itself. Frames are put into one buffer and written together, so a batch of
 //! launches is one system call; what comes in is handed on in order.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,14 +26,14 @@ pub struct Greeting {
     pub listeners: Vec<OwnedFd>,
     /// What is to stay open as long as this process: the lock of the data directory.
     pub held: Vec<OwnedFd>,
-    socket: StdStream,
-    decoder: Decoder<ToServer>,
+    carrier: Carrier,
 }
 
-/// The socket after the greeting, with what was read beyond it.
+/// The socket after the greeting, with what came beyond it.
 pub struct Carrier {
     socket: StdStream,
     decoder: Decoder<ToServer>,
+    arrivals: Arrivals,
 }
 
 /// Reads the keeper's first frame; blocks until it is there.
@@ -53,7 +53,8 @@ pub fn greet(socket: StdStream) -> anyhow::Result<Greeting> {
                 if hello.listeners.len() + hello.held as usize == listeners.len() =>
             {
                 let held = listeners.split_off(hello.listeners.len());
-                return Ok(Greeting { hello, listeners, held, socket, decoder });
+                let carrier = Carrier { socket, decoder, arrivals: Arrivals::default() };
+                return Ok(Greeting { hello, listeners, held, carrier });
             }
             // Not shown: frames hold what programs wrote.
             Some(_) => bail!("the keeper's first frame is no greeting"),
@@ -115,10 +116,10 @@ impl KeeperLink {
         inbox: mpsc::UnboundedSender<ToServer>,
         stopping: &CancellationToken,
     ) -> io::Result<()> {
-        let Carrier { socket, decoder } = carrier;
+        let Carrier { socket, decoder, arrivals } = carrier;
         socket.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(socket)?.into_split();
-        let mut reading = std::pin::pin!(self.read(reader, decoder, inbox));
+        let mut reading = std::pin::pin!(self.read(reader, decoder, arrivals, inbox));
         let written = tokio::select! {
             end = &mut reading => return end,
             end = self.write(writer, stopping) => end,
@@ -136,10 +137,10 @@ impl KeeperLink {
         &self,
         reader: OwnedReadHalf,
         mut decoder: Decoder<ToServer>,
+        mut arrivals: Arrivals,
         inbox: mpsc::UnboundedSender<ToServer>,
     ) -> io::Result<()> {
         let mut buffer = vec![0u8; 256 * 1024];
-        let mut arrivals = Arrivals::default();
         let socket = reader.as_ref();
         loop {
             while let Some(frame) = decoder.next().map_err(io::Error::other)? {
@@ -199,25 +200,28 @@ impl Greeting {
     pub fn say(&mut self, frame: &ToKeeper) -> io::Result<()> {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
-        self.socket.write_all(&bytes)
+        self.carrier.socket.write_all(&bytes)
     }
 
     /// The next frame; blocks. `None`: the keeper hung up.
     pub fn hear(&mut self) -> anyhow::Result<Option<ToServer>> {
+        let Carrier { socket, decoder, arrivals } = &mut self.carrier;
         let mut buffer = [0; 4096];
         loop {
-            if let Some(frame) = self.decoder.next()? {
+            if let Some(frame) = decoder.next()? {
                 return Ok(Some(frame));
             }
-            match self.socket.read(&mut buffer)? {
-                0 => return Ok(None),
-                read => self.decoder.feed(&buffer[..read]),
+            let received = procession_keeper::control::receive_all(&*socket, &mut buffer, &mut arrivals.fds)?;
+            if received.bytes == 0 {
+                return Ok(None);
             }
+            arrivals.arrived(received.truncated);
+            decoder.feed(&buffer[..received.bytes]);
         }
     }
 
     /// The listening sockets, what is to be held, and what [`KeeperLink::run`] takes.
     pub fn into_parts(self) -> (Vec<OwnedFd>, Vec<OwnedFd>, Carrier) {
-        (self.listeners, self.held, Carrier { socket: self.socket, decoder: self.decoder })
+        (self.listeners, self.held, self.carrier)
     }
 }

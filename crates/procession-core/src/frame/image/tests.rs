@@ -191,6 +191,8 @@ impl Dice {
                 wish: Shutdown { now: self.flag(), keep_jobs: self.flag(), ..Shutdown::default() },
             },
             follower: self.maybe(Dice::fd),
+            askers: self.maybe(Dice::fd),
+            reload: self.maybe(Dice::flag),
             log: self.maybe(Dice::bytes),
             reloaded: self.maybe(|dice| Reloaded { at_us: -1, error: dice.bytes() }),
         }

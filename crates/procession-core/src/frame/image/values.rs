@@ -40,7 +40,7 @@ fields!(Setup: listeners held state_dir program args env monitor_only label);
 fields!(Listener: fd name);
 fields!(Variable: name value);
 fields!(State: boot_id clone3 nofile niced strangers journal journal_length left own spared overdue cgroups
-    servers attempts alarms ending reloaded follower log);
+    servers attempts alarms ending reloaded follower log askers reload);
 fields!(Reloaded: at_us error);
 fields!(Process: pid pidfd);
 fields!(Overdue: until process);
