@@ -48,7 +48,7 @@ pub struct Orphan {
 /// kernel's or `Vanished`. What runs longer than `bound` is ended. Blocks until all are over.
 pub fn inherit(orphans: Vec<Orphan>, bound: Duration, mut each: impl FnMut(ExitRecord)) {
     let until = clock::now().after(bound);
-    let mut all: Vec<Heritage> = orphans.into_iter().filter_map(|orphan| Heritage::of(orphan)).collect();
+    let mut all: Vec<Heritage> = orphans.into_iter().filter_map(Heritage::of).collect();
     while !all.is_empty() {
         let now = clock::now();
         for heritage in all.extract_if(.., |heritage| heritage.go_on(now, until)) {
