@@ -18,8 +18,11 @@ use rustix::net::{
 /// Names the descriptor of the control socket in the server's environment.
 pub const CONTROL_FD: &str = "PROCESSION_CONTROL_FD";
 
-/// The most descriptors that travel in one message; the kernel takes 253.
-pub const MAX_DESCRIPTORS: usize = 128;
+/// The most descriptors that travel in one message: what the kernel takes.
+pub const MAX_DESCRIPTORS: usize = 253;
+
+/// The most listeners: beside them a greeting carries what is to be held.
+pub(crate) const MAX_LISTENERS: usize = 128;
 
 /// Why a process has no control socket.
 #[derive(Debug, thiserror::Error)]

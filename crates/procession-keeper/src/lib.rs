@@ -116,7 +116,6 @@ mod unacknowledged;
 mod world;
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -250,10 +249,22 @@ pub fn boot_id() -> std::io::Result<[u8; 16]> {
     Ok(number.to_be_bytes())
 }
 
-/// A line for people on stderr. A terminal that is gone must not end the keeper, as
-/// `eprintln` would.
+/// The longest complaint: it fits a pipe, of which nobody reads, in one piece.
+const COMPLAINT: usize = 2048;
+
+/// A line for people on stderr. A terminal that is gone must not end the keeper, as `eprintln`
+/// would; one that is held up, or a pipe that nobody reads, must not hold up all deadlines: then
+/// the line is lost.
 fn complain(what: std::fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "procession keeper: {what}");
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stderr = std::io::stderr();
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut line = format!("procession keeper: {what}");
+    line.truncate(line.floor_char_boundary(COMPLAINT));
+    line.push('\n');
+    if matches!(poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&at_once)), Ok(1)) {
+        let _ = rustix::io::write(&stderr, line.as_bytes());
+    }
 }
 
 /// Bytes of a launch as a path.

@@ -132,7 +132,10 @@ impl Server {
             since: world.now,
         };
         server.say(&ToServer::Hello(hello));
-        server.watch(world).map_err(&failed)?;
+        if let Err(errno) = server.watch(world) {
+            server.give_up(world);
+            return Err(failed(errno));
+        }
         Ok(server)
     }
 
@@ -150,6 +153,18 @@ impl Server {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid.as_raw_nonzero().get().cast_unsigned()
+    }
+
+    /// It cannot be watched: it is ended, and reaped like any orphan.
+    fn give_up(mut self, world: &mut World) {
+        self.signal(Signal::KILL);
+        world.events.remove(self.process.pidfd.as_fd());
+        world.own.remove(&self.process.pid);
+        if let Some(newborn) = self.newborn.take() {
+            world.events.remove(newborn.status());
+            // The child may still stand on it: a leak, not a crash.
+            std::mem::forget(newborn);
+        }
     }
 
     pub(crate) fn is_ready(&self) -> bool {

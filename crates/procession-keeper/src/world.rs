@@ -53,6 +53,8 @@ pub(crate) enum Alarm {
     KillServer(ServerId),
     /// A handover takes too long.
     Handover,
+    /// So does a start.
+    ReadyLate,
     /// Cgroups that were not empty are removed.
     TendCgroups,
     /// Orphans are reaped.

@@ -19,7 +19,7 @@ use crate::background::{Background, EXIT_BUG, EXIT_CONFIG};
 use crate::board::Board;
 use crate::cli::ServerArgs;
 use crate::config::{Auth, Config, LoadOptions, Severity, Snapshot, load, restore};
-use crate::data::{DataDir, write_atomically};
+use crate::data::{DataDir, replace};
 use crate::drain::{Drain, Stage};
 use crate::facts::Facts;
 use crate::handover::Handover;
@@ -72,7 +72,10 @@ pub fn run(config_path: &Path, args: &ServerArgs, log: &Log) -> anyhow::Result<u
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(Arc::new(config), loaded_at, greeting, (log, args.daemon)))
+    let status = runtime.block_on(serve(Arc::new(config), loaded_at, greeting, (log, args.daemon)));
+    // Removals under way are the next server's: they may take long.
+    runtime.shutdown_background();
+    status
 }
 
 async fn serve(
@@ -86,8 +89,13 @@ async fn serve(
     let hello = greeting.hello.clone();
     log.take_charge();
     log_start(&config, &hello);
-    write_atomically(&data.server_pid(), &format!("{}\n", std::process::id()), 0o644)?;
-    data.clear_incoming()?;
+    // For people; a disk that is full now must not keep a server from answering.
+    if let Err(error) = replace(&data.server_pid(), &format!("{}\n", std::process::id())) {
+        tracing::warn!(%error, "server.pid cannot be written");
+        // It names a server that is gone.
+        let _ = std::fs::remove_file(data.server_pid());
+    }
+    let mut leftovers = data.half_arrived()?;
     let store = Arc::new(SqliteStore::open(&data.database())?);
     store.put_tasks(config.tasks.keys().cloned().collect()).await?;
 
@@ -104,12 +112,14 @@ async fn serve(
     let owned = Owned::ask(&keeper, &mut inbox).await?;
 
     let (drain, handover) = (Arc::new(Drain::default()), Arc::new(Handover::default()));
-    let scheduler = scheduler(&config, &data, &hello, store.clone(), keeper, &background, &owned)?;
+    let (scratch, left) = ScratchPool::open(&data.scratch(), &owned.scratch())?;
+    leftovers.extend(left);
+    let scheduler = scheduler(&config, &data, &hello, store.clone(), keeper, &background, scratch)?;
     recover(&scheduler, owned, &hello).await?;
     if hello.force {
         scheduler.cancel_removed().await?;
     }
-    start_services(&scheduler, &drain, &config);
+    start_services(&scheduler, &config);
     hear_the_keeper(&scheduler, &drain, inbox, estate, cgroups_of(&hello));
     let facts = Facts {
         started_at: Timestamp::now(),
@@ -121,9 +131,6 @@ async fn serve(
     };
     let context = context(&config, scheduler.clone(), drain.clone(), handover.clone(), &hello, facts)?;
     listen(listeners, &context)?;
-    if let Err(error) = config.snapshot.keep(&data.config_in_force()) {
-        tracing::warn!(%error, "after a crash the config will be read from its file");
-    }
     fault::point("ready.before_send");
     scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
     if hello.renew {
@@ -131,8 +138,13 @@ async fn serve(
     }
     // Said first to the keeper: who reads the line may do anything, also end this process.
     scheduler.keeper.written().await;
+    // Nothing is claimed before: a first server that dies before it is ready is followed by none,
+    // and nobody could say of a claim that it never ran.
+    background.service("dispatcher", scheduler.clone().dispatch(drain.clone()));
+    config.snapshot.keep(&data.config_in_force());
+    scheduler.remove_in_time(leftovers);
     if daemon {
-        go_quiet(&data)?;
+        go_quiet(&data);
     }
     log.ready();
     announce(&hello, log);
@@ -178,7 +190,7 @@ fn scheduler(
     store: Arc<dyn Store>,
     keeper: Arc<KeeperLink>,
     background: &Background,
-    owned: &Owned,
+    scratch: ScratchPool,
 ) -> anyhow::Result<Arc<Scheduler>> {
     let board = Arc::new(Board::default());
     let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
@@ -187,7 +199,7 @@ fn scheduler(
         keeper,
         running: Arc::new(Running::new(board.clone())),
         board,
-        scratch: ScratchPool::open(&data.scratch(), &owned.scratch())?,
+        scratch,
         progress: ProgressWatch::new()?,
         data: data.clone(),
         tasks: config.tasks.clone(),
@@ -211,9 +223,8 @@ fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-fn start_services(scheduler: &Arc<Scheduler>, drain: &Arc<Drain>, config: &Arc<Config>) {
+fn start_services(scheduler: &Arc<Scheduler>, config: &Arc<Config>) {
     let background = &scheduler.background;
-    background.service("dispatcher", scheduler.clone().dispatch(drain.clone()));
     let watcher = scheduler.clone();
     background.service("progress", async move {
         if let Err(error) = watcher.progress.run(&watcher.running, &watcher.background).await {
@@ -324,9 +335,11 @@ fn listen(listeners: Vec<std::os::fd::OwnedFd>, context: &http::Context) -> anyh
 }
 
 /// Lets go of where whoever started the daemon speaks.
-fn go_quiet(data: &DataDir) -> anyhow::Result<()> {
-    let log = procession_keeper::open_log(&data.stderr_log())?;
-    Ok(procession_keeper::replace_output(&log, &log)?)
+fn go_quiet(data: &DataDir) {
+    let log = procession_keeper::open_log(&data.stderr_log());
+    if let Err(error) = log.and_then(|log| procession_keeper::replace_output(&log, &log)) {
+        tracing::warn!(%error, "what is said outside the log goes where the daemon was started");
+    }
 }
 
 /// Says where the server is; people and scripts wait for this line.

@@ -199,8 +199,6 @@ pub struct Servers {
     pub pause_us: u64,
     /// One of them was ready.
     pub ever_ready: bool,
-    /// What stands at the program's path did not become ready.
-    pub distrusted: bool,
     /// The one that serves.
     pub current: Option<Up>,
     /// Those that have handed over.

@@ -177,7 +177,6 @@ impl Dice {
                 generation: self.number(),
                 pause_us: self.number(),
                 ever_ready: self.flag(),
-                distrusted: self.flag(),
                 current: self.maybe(Dice::up),
                 retired: self.some(Dice::up),
             },
