@@ -98,7 +98,7 @@ fn in_words(table: &Saved) -> String {
         text += &format!(", at most {} unreadable", table.unreadable);
     }
     if table.open_end {
-        text += ", its end unreadable";
+        text += ", more unreadable, how many cannot be told";
     }
     if table.refused > 0 {
         text += &format!(", {} left out: no such row can be", table.refused);
