@@ -221,3 +221,21 @@ fn copy(mut from: File, to: &Path) -> io::Result<u64> {
     copy.set_permissions(fs::Permissions::from_mode(mode))?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use procession_store::SqliteStore;
+
+    use super::*;
+
+    #[test]
+    fn f43_a_body_whose_job_was_removed_meanwhile_is_no_fault_of_the_backup() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = DataDir::create(folder.path()).expect("made");
+        let _store = SqliteStore::open(&data.database()).expect("a new store");
+        let job = JobId::new(1, [7; 10]);
+        let bodies = vec![(job, data.payload(job))];
+        // That of one that still waits is a test of the whole program.
+        assert_eq!(still_needed(&data, bodies).expect("asked"), (vec![], vec![data.payload(job)]));
+    }
+}
