@@ -239,6 +239,7 @@ fn start_services(scheduler: &Arc<Scheduler>, config: &Arc<Config>) {
     let retention = config.retention;
     background.service("retention by age", maintenance::retain(scheduler.clone(), retention.finished));
     background.service("retention by size", maintenance::bound(scheduler.clone(), retention.output));
+    background.service("stray folders", maintenance::sweep(scheduler.clone()));
     background.service("free space", maintenance::watch_space(scheduler.clone(), retention.min_free));
 }
 

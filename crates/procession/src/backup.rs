@@ -14,6 +14,7 @@ use procession_store::sqlite::{Copied, Exam, FileKind, StoredFile, backup as cop
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2, syncfs};
 
 use crate::data::{DataDir, Stream, write_atomically};
+use crate::owner::give_to_owner_of;
 use crate::removal::remove;
 
 /// What was copied.
@@ -30,21 +31,27 @@ pub struct Backup {
     /// Files that rows speak of and that were not there: their jobs were removed meanwhile, or
     /// `doctor` has more to say.
     pub missing: Vec<PathBuf>,
+    /// Bodies that were not there, of jobs that are not over: in the copy as in the original
+    /// they will fail.
+    pub bodies_missing: Vec<PathBuf>,
+    /// Why root, who made it, could not give it to the owner of the original.
+    pub left_to_root: Option<io::Error>,
 }
 
 /// Copies `data` to `to`, which must not exist or be empty: the database, the token, the
 /// node's name, and the bodies of jobs that are not over. With `all` also what finished jobs
-/// left behind.
+/// left behind. What root makes belongs to the owner of `data`.
 pub fn backup(data: &DataDir, to: &Path, all: bool) -> anyhow::Result<Backup> {
     let to = free_place(to)?;
     let folder = to.parent().context("the root folder cannot be a backup")?.to_owned();
     let name = to.file_name().context("a backup needs a name")?.to_string_lossy();
     let staging = folder.join(format!(".{name}.{}.new", std::process::id()));
     let made = fill(data, &DataDir::existing(&staging), all).and_then(|made| {
+        let left_to_root = give_to_owner_of(data.root(), &staging).err();
         File::open(&staging).and_then(|opened| Ok(syncfs(&opened)?))?;
         fs::rename(&staging, &to).with_context(|| format!("{} cannot be put in place", to.display()))?;
         File::open(&folder).and_then(|opened| opened.sync_all())?;
-        Ok(made)
+        Ok(Backup { left_to_root, ..made })
     });
     if made.is_err() {
         // The reason matters more than what is left of the attempt.
@@ -91,16 +98,38 @@ fn fill(data: &DataDir, copy: &DataDir, all: bool) -> anyhow::Result<Backup> {
             Err(error) => return Err(error).with_context(|| from.display().to_string()),
         }
     }
-    let mut files = Files { data, copy, all, count: 0, bytes: 0, missing: Vec::new(), failed: Ok(()) };
+    let (count, bytes) = (0, 0);
+    let mut files =
+        Files { data, copy, all, count, bytes, missing: Vec::new(), bodies: Vec::new(), failed: Ok(()) };
     Exam::open(&copy.database())?.files(&mut |file| files.take(&file))?;
     files.failed?;
+    let (bodies_missing, removed) = still_needed(data, files.bodies)?;
     Ok(Backup {
         folder: copy.root().to_owned(),
         store,
         files: files.count,
         bytes: files.bytes,
-        missing: files.missing,
+        missing: [files.missing, removed].concat(),
+        bodies_missing,
+        left_to_root: None,
     })
+}
+
+/// Which bodies that were not there belong to jobs that are still not over in the original,
+/// and which to jobs that ended, and were removed, while it was copied.
+fn still_needed(
+    data: &DataDir,
+    bodies: Vec<(JobId, PathBuf)>,
+) -> anyhow::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let (mut needed, mut removed) = (Vec::new(), Vec::new());
+    if !bodies.is_empty() {
+        let original = Exam::open(&data.database())?;
+        for (job, path) in bodies {
+            let kind = if original.is_unfinished(job)? { &mut needed } else { &mut removed };
+            kind.push(path);
+        }
+    }
+    Ok((needed, removed))
 }
 
 /// Copying what lies in `jobs`.
@@ -111,6 +140,8 @@ struct Files<'a> {
     count: u64,
     bytes: u64,
     missing: Vec<PathBuf>,
+    /// Those of jobs that are not over.
+    bodies: Vec<(JobId, PathBuf)>,
     failed: anyhow::Result<()>,
 }
 
@@ -118,21 +149,25 @@ impl Files<'_> {
     fn take(&mut self, file: &StoredFile) {
         let needed = matches!(file.what, FileKind::Payload { .. }) && !file.over;
         if self.failed.is_ok() && (self.all || needed) {
-            self.failed = paths(file).iter().try_for_each(|path| self.copy_one(file.job, path));
+            self.failed = paths(file).iter().try_for_each(|path| self.copy_one(file, path));
         }
     }
 
     /// `path`: below the job's folder.
-    fn copy_one(&mut self, job: JobId, path: &Path) -> anyhow::Result<()> {
-        let from = self.data.job(job);
-        match open_beneath(&from, path).and_then(|file| copy(file, &self.copy.job(job).join(path))) {
+    fn copy_one(&mut self, file: &StoredFile, path: &Path) -> anyhow::Result<()> {
+        let from = self.data.job(file.job);
+        let to = self.copy.job(file.job).join(path);
+        match open_beneath(&from, path).and_then(|file| copy(file, &to)) {
             Ok(bytes) => {
                 self.count += 1;
                 self.bytes += bytes;
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.missing.push(from.join(path));
+                match file.what {
+                    FileKind::Payload { .. } if !file.over => self.bodies.push((file.job, from.join(path))),
+                    _ => self.missing.push(from.join(path)),
+                }
                 Ok(())
             }
             Err(error) => Err(error).with_context(|| from.join(path).display().to_string()),
@@ -185,4 +220,22 @@ fn copy(mut from: File, to: &Path) -> io::Result<u64> {
     let mode = from.metadata()?.permissions().mode() & 0o777;
     copy.set_permissions(fs::Permissions::from_mode(mode))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use procession_store::SqliteStore;
+
+    use super::*;
+
+    #[test]
+    fn f43_a_body_whose_job_was_removed_meanwhile_is_no_fault_of_the_backup() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = DataDir::create(folder.path()).expect("made");
+        let _store = SqliteStore::open(&data.database()).expect("a new store");
+        let job = JobId::new(1, [7; 10]);
+        let bodies = vec![(job, data.payload(job))];
+        // That of one that still waits is a test of the whole program.
+        assert_eq!(still_needed(&data, bodies).expect("asked"), (vec![], vec![data.payload(job)]));
+    }
 }

@@ -6,12 +6,17 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use procession_core::id::JobId;
 use procession_store::sqlite::check_place;
 use sha2::{Digest, Sha256};
 
 use crate::removal::remove;
+
+/// A body lies in its job's folder before the store knows the job. A folder this old, of an id
+/// this old, is none on its way: where the store does not know it nobody needs it.
+const ARRIVING: Duration = Duration::from_secs(3600);
 
 /// The folder named by `[server] data_dir`.
 #[derive(Clone, Debug)]
@@ -166,6 +171,29 @@ impl DataDir {
     /// Bodies that were still arriving when a server ended.
     pub fn half_arrived(&self) -> io::Result<Vec<PathBuf>> {
         fs::read_dir(self.incoming())?.map(|entry| Ok(entry?.path())).collect()
+    }
+
+    /// Jobs whose folders are so old that the store knows them, unless they are left over: from
+    /// a server that ended between a body and its row, or between a row and its files. What is
+    /// no job's folder is left alone.
+    pub fn settled_jobs(&self) -> io::Result<Vec<JobId>> {
+        let now = SystemTime::now();
+        let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age >= ARRIVING);
+        let mut settled = Vec::new();
+        for entry in fs::read_dir(self.jobs())? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(job) = name.to_str().and_then(|name| name.parse::<JobId>().ok()) else { continue };
+            let changed = entry.metadata().and_then(|meta| meta.modified());
+            let is_ours = name.to_str() == Some(&job.to_string());
+            if is_ours
+                && is_old(UNIX_EPOCH + Duration::from_millis(job.unix_ms()))
+                && changed.is_ok_and(is_old)
+            {
+                settled.push(job);
+            }
+        }
+        Ok(settled)
     }
 
     /// Removes all a job left; nothing to remove is fine.

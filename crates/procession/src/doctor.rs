@@ -5,7 +5,7 @@
 mod files;
 
 use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -16,6 +16,7 @@ pub use procession_store::sqlite::{Salvage, Saved};
 use serde::Serialize;
 
 use crate::data::DataDir;
+use crate::owner::give_to_owner_of;
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -55,13 +56,24 @@ pub fn examine(data: &DataDir) -> anyhow::Result<Vec<Finding>> {
     Ok(found)
 }
 
-/// Saves what can be read of the database into a new file at `to`.
+/// What a repair did.
+#[derive(Debug)]
+pub struct Repaired {
+    /// What was saved and what was not.
+    pub salvage: Salvage,
+    /// Why root, who made the file, could not give it to the owner of the data directory.
+    pub left_to_root: Option<io::Error>,
+}
+
+/// Saves what can be read of the database into a new file at `to`. What root makes belongs to
+/// the owner of `data`.
 ///
 /// # Errors
 /// A server has the data directory, or nothing can be saved.
-pub fn repair(data: &DataDir, to: &Path) -> anyhow::Result<Salvage> {
+pub fn repair(data: &DataDir, to: &Path) -> anyhow::Result<Repaired> {
     let _lock = hold(data)?;
-    Ok(salvage(&data.database(), to)?)
+    let salvage = salvage(&data.database(), to)?;
+    Ok(Repaired { salvage, left_to_root: give_to_owner_of(data.root(), to).err() })
 }
 
 /// Keeps servers away until it is dropped.

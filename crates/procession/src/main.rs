@@ -16,6 +16,7 @@ mod keeper;
 mod log;
 mod maintenance;
 mod meters;
+mod owner;
 mod random;
 mod removal;
 mod scheduler;

@@ -19,6 +19,7 @@ const TOLD: usize = 20;
 const DANGLING: &str = "SELECT \"table\", count(*) FROM pragma_foreign_key_check GROUP BY 1 ORDER BY 1";
 const JOBS: &str = "SELECT id FROM job";
 const KNOWN: &str = "SELECT 1 FROM job WHERE id = ?1";
+const UNFINISHED: &str = "SELECT 1 FROM live WHERE job = ?1";
 const STRAY_KEYS: &str = "
     SELECT count(*) FROM idempotency WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.id = idempotency.job)";
 const STRAY_LABELS: &str = "
@@ -157,6 +158,12 @@ impl Exam {
     pub fn knows(&self, job: JobId) -> Result<bool, StoreError> {
         let known = statement::one(&self.conn, KNOWN, [job.as_bytes().as_slice()], |_| Ok(()))?;
         Ok(known.is_some())
+    }
+
+    /// Whether there is such a job and it is not over.
+    pub fn is_unfinished(&self, job: JobId) -> Result<bool, StoreError> {
+        let live = statement::one(&self.conn, UNFINISHED, [job.as_bytes().as_slice()], |_| Ok(()))?;
+        Ok(live.is_some())
     }
 
     /// Tells `tell` of every file that a row says is there.

@@ -24,7 +24,7 @@ use crate::error::StoreError;
 const CHECKED_WHOLE: u64 = 32 << 20;
 
 /// How long one connection waits for another's lock.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 const WRITES: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 

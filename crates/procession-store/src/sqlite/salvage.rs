@@ -71,7 +71,8 @@ pub struct Saved {
     /// Rows that could not be read. At most so many: a place that cannot be read may have
     /// been empty.
     pub unreadable: u64,
-    /// Its last rows are unreadable, and how many they were cannot be told.
+    /// There were more rows that are unreadable, and how many cannot be told: its last ones, or
+    /// those between rows whose numbers cannot be believed.
     pub open_end: bool,
 }
 

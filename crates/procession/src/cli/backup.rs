@@ -9,12 +9,14 @@ use serde_json::json;
 use super::exit::Exit;
 use super::screen::Screen;
 use super::when;
-use super::{Global, own_data};
+use super::{Global, endpoint};
 use crate::backup::{Backup, backup};
+use crate::data::DataDir;
 
 /// `procession backup`.
 #[derive(Debug, Args)]
-#[command(after_help = "To restore, start a server with the folder as its data_dir.")]
+#[command(after_help = "To restore, start a server with the folder as its data_dir. \
+Exits with 1 where nothing was made, or where the body of a job that is not over is missing.")]
 pub struct BackupArgs {
     /// The folder to make; it must not exist or be empty.
     folder: PathBuf,
@@ -25,10 +27,17 @@ pub struct BackupArgs {
 
 /// Makes it, and says what is in it.
 pub(super) fn run(args: &BackupArgs, global: &Global, screen: &Screen) -> anyhow::Result<Exit> {
-    let data = own_data::find(global)?;
+    let data = DataDir::existing(&endpoint::data_dir(global)?);
     let made = backup(&data, &args.folder, args.files)?;
     for path in &made.missing {
         screen.say(&format!("not there: {}", path.display()));
+    }
+    for path in &made.bodies_missing {
+        screen.say(&format!("the body of a job that is not over is not there: {}", path.display()));
+    }
+    if let Some(error) = &made.left_to_root {
+        let (folder, owner) = (made.folder.display(), data.root().display());
+        screen.say(&format!("it belongs to root ({error}): chown -R --reference={owner} {folder}"));
     }
     if screen.is_json() {
         screen.line(&as_json(&made).to_string())?;
@@ -47,7 +56,8 @@ pub(super) fn run(args: &BackupArgs, global: &Global, screen: &Screen) -> anyhow
             when::size(*bytes)
         ))?;
     }
-    Ok(Exit::OK)
+    // The rest of it is whole, and better than none.
+    Ok(if made.bodies_missing.is_empty() { Exit::OK } else { Exit::REFUSED })
 }
 
 fn as_json(made: &Backup) -> serde_json::Value {
@@ -58,5 +68,6 @@ fn as_json(made: &Backup) -> serde_json::Value {
         "files": made.files,
         "file_bytes": made.bytes,
         "missing": made.missing,
+        "bodies_missing": made.bodies_missing,
     })
 }

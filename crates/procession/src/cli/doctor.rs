@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::exit::Exit;
 use super::paint::Style;
 use super::screen::Screen;
-use super::{Global, own_data};
-use crate::doctor::{Finding, Salvage, Saved, examine, repair};
+use super::{Global, endpoint};
+use crate::data::DataDir;
+use crate::doctor::{Finding, Repaired, Saved, examine, repair};
 
 /// `procession doctor`.
 #[derive(Debug, Args)]
@@ -25,7 +26,7 @@ pub struct DoctorArgs {
 
 /// Looks, or saves.
 pub(super) fn run(args: &DoctorArgs, global: &Global, screen: &Screen) -> anyhow::Result<Exit> {
-    let data = own_data::find(global)?;
+    let data = DataDir::existing(&endpoint::data_dir(global)?);
     match &args.repair {
         None => {
             let found = examine(&data)?;
@@ -33,8 +34,8 @@ pub(super) fn run(args: &DoctorArgs, global: &Global, screen: &Screen) -> anyhow
             Ok(if found.is_empty() { Exit::OK } else { Exit::REFUSED })
         }
         Some(file) => {
-            let salvage = repair(&data, file)?;
-            tell_of_repair(&salvage, file, &data.database(), screen)?;
+            let repaired = repair(&data, file)?;
+            tell_of_repair(&repaired, file, &data, screen)?;
             Ok(Exit::OK)
         }
     }
@@ -58,7 +59,12 @@ fn tell(found: &[Finding], root: &Path, screen: &Screen) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell_of_repair(salvage: &Salvage, file: &Path, old: &Path, screen: &Screen) -> anyhow::Result<()> {
+fn tell_of_repair(repaired: &Repaired, file: &Path, data: &DataDir, screen: &Screen) -> anyhow::Result<()> {
+    let salvage = &repaired.salvage;
+    if let Some(error) = &repaired.left_to_root {
+        let (file, owner) = (file.display(), data.root().display());
+        screen.say(&format!("it belongs to root ({error}): chown --reference={owner} {file}"));
+    }
     if screen.is_json() {
         let tables: Vec<Value> = salvage.tables.iter().map(as_json).collect();
         screen.line(
@@ -82,7 +88,15 @@ fn tell_of_repair(salvage: &Salvage, file: &Path, old: &Path, screen: &Screen) -
             screen.line(&format!("{count} {what}"))?;
         }
     }
-    let (old, new) = (old.display(), file.display());
+    if salvage.tables.iter().any(|table| table.table == "job" && is_hurt(table)) || salvage.dropped > 0 {
+        let jobs = data.jobs();
+        screen.line(&format!(
+            "files of jobs that could not be saved are removed by the next server: copy {} first to keep them",
+            jobs.display()
+        ))?;
+    }
+    let (old, new) = (data.database(), file.display());
+    let old = old.display();
     screen.line(&format!("saved into {new}. To use it: move {old}, {old}-wal and {old}-shm away, then"))?;
     screen.line(&format!("    mv {new} {old}"))?;
     Ok(())
@@ -98,7 +112,7 @@ fn in_words(table: &Saved) -> String {
         text += &format!(", at most {} unreadable", table.unreadable);
     }
     if table.open_end {
-        text += ", its end unreadable";
+        text += ", more unreadable, how many cannot be told";
     }
     if table.refused > 0 {
         text += &format!(", {} left out: no such row can be", table.refused);

@@ -49,7 +49,7 @@ pub(super) fn find(global: &Global) -> anyhow::Result<Endpoint> {
     };
     let token = given(&global.token);
     let Some(url) = given(&global.url) else {
-        let folder = data_dir(global)?;
+        let folder = data_dir(global).context("cannot tell where the server is; --url names one")?;
         let token = token.map_or_else(|| read_token(&folder), Token::Known);
         let (addresses, listen) = read_listen(&folder)?;
         return Ok(Endpoint { addresses, origin: listen.display().to_string(), token });
@@ -76,13 +76,9 @@ fn local_token(global: &Global, address: &Address) -> Token {
 pub(super) fn data_dir(global: &Global) -> anyhow::Result<PathBuf> {
     let variable = std::env::var_os("PROCESSION_CONFIG").map(PathBuf::from);
     let file = config::find(global.config.as_deref(), variable.as_deref())
-        .context("cannot tell where the server is (--url or PROCESSION_URL names one)")?;
-    config::data_dir(&file).with_context(|| {
-        format!(
-            "{} cannot be read, so the server's data directory is not known; --url names a server without it",
-            file.display()
-        )
-    })
+        .context("the config names the data directory")?;
+    config::data_dir(&file)
+        .with_context(|| format!("{} names the data directory and cannot be read", file.display()))
 }
 
 /// The server whose files are in `folder`.

@@ -23,7 +23,6 @@ mod jobs;
 mod keeper;
 mod listeners;
 mod logs;
-mod own_data;
 mod paint;
 mod patience;
 mod pause;

@@ -1,9 +1,7 @@
 //! The files of jobs against the rows that speak of them. A server may be writing both: what
 //! looks wrong is asked about once more before it is said.
 
-use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use procession_core::id::JobId;
 use procession_store::sqlite::{Exam, FileKind, StoredFile};
@@ -11,9 +9,6 @@ use procession_store::sqlite::{Exam, FileKind, StoredFile};
 use super::Finding;
 use crate::backup::{open_beneath, paths};
 use crate::data::DataDir;
-
-/// A folder of a job that is not known is its body on the way until it is this old.
-const ARRIVING: Duration = Duration::from_secs(60);
 
 /// How many are named.
 const NAMED: usize = 3;
@@ -37,7 +32,12 @@ enum Kind {
 pub(super) fn examine(data: &DataDir, exam: &mut Exam, found: &mut Vec<Finding>) -> anyhow::Result<()> {
     let mut wrong = Vec::new();
     exam.files(&mut |file| wrong.extend(wrong_files(data, &file)))?;
-    let mut stray = stray_folders(data, exam)?;
+    let mut stray = Vec::new();
+    for job in data.settled_jobs()? {
+        if !exam.knows(job)? {
+            stray.push(job);
+        }
+    }
     // A job that was removed, or came, while this looked.
     exam.look_again()?;
     let mut still = Vec::new();
@@ -47,7 +47,8 @@ pub(super) fn examine(data: &DataDir, exam: &mut Exam, found: &mut Vec<Finding>)
         }
     }
     let mut unknown = Vec::new();
-    for (job, path) in stray.drain(..) {
+    for job in stray {
+        let path = data.job(job);
         if !exam.knows(job)? && path.exists() {
             unknown.push(path);
         }
@@ -67,12 +68,14 @@ pub(super) fn examine(data: &DataDir, exam: &mut Exam, found: &mut Vec<Finding>)
             still.iter().filter(|wrong| wrong.kind == kind).map(|wrong| wrong.path.clone()).collect();
         tell(found, code, what, remedy, &paths);
     }
-    tell(found, "files_without_job", "folders belong to no job", "remove them: no job needs them", &unknown);
+    tell(found, "files_without_job", "folders belong to no job", STRAY, &unknown);
     Ok(())
 }
 
 const FILES: &str =
     "restore these files from a backup made with --files, or remove the jobs (`procession rm`)";
+
+const STRAY: &str = "nothing: no job needs them, and a server removes them within two hours";
 
 fn tell(found: &mut Vec<Finding>, code: &'static str, what: &str, remedy: &str, paths: &[PathBuf]) {
     if paths.is_empty() {
@@ -99,19 +102,4 @@ fn wrong_files(data: &DataDir, file: &StoredFile) -> Vec<Wrong> {
     };
     let wrong = paths(file).into_iter().filter(|path| !is_right(path));
     wrong.map(|path| Wrong { job: file.job, kind, path: folder.join(path) }).collect()
-}
-
-/// Folders in `jobs` whose job is not known. What is no job's folder is left alone.
-fn stray_folders(data: &DataDir, exam: &Exam) -> anyhow::Result<Vec<(JobId, PathBuf)>> {
-    let mut stray = Vec::new();
-    for entry in fs::read_dir(data.jobs())? {
-        let entry = entry?;
-        let Some(job) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let age =
-            entry.metadata().and_then(|meta| meta.modified()).map(|at| at.elapsed().unwrap_or_default());
-        if age.is_ok_and(|age| age > ARRIVING) && !exam.knows(job)? {
-            stray.push((job, entry.path()));
-        }
-    }
-    Ok(stray)
 }

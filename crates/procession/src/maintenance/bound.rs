@@ -1,6 +1,8 @@
 //! Keeps what finished jobs left below `[retention] output`: where it is more, the oldest
-//! finished jobs go, rows first, then files.
+//! finished jobs go, rows first, then files. What belongs to a job that is not over, or to
+//! none, neither counts nor goes: no finished job may be deleted for it.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -8,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procession_core::id::JobId;
-use procession_store::Deleted;
+use procession_store::{Deleted, StoreError};
 
 use crate::scheduler::Scheduler;
 
@@ -18,8 +20,9 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Runs until the server stops.
 pub async fn bound(scheduler: Arc<Scheduler>, most: Option<u64>) {
     let Some(most) = most else { return };
+    let mut over = HashSet::new();
     loop {
-        if let Err(error) = shrink(&scheduler, most).await {
+        if let Err(error) = shrink(&scheduler, most, &mut over).await {
             tracing::error!(%error, "the output of finished jobs cannot be bounded");
         }
         if !scheduler.background.goes_on_after(LOOK).await {
@@ -28,24 +31,48 @@ pub async fn bound(scheduler: Arc<Scheduler>, most: Option<u64>) {
     }
 }
 
-async fn shrink(scheduler: &Scheduler, most: u64) -> anyhow::Result<()> {
+/// `over`: jobs that are known to be over, so that each is asked about only once.
+async fn shrink(scheduler: &Scheduler, most: u64, over: &mut HashSet<JobId>) -> anyhow::Result<()> {
     let jobs = scheduler.data.jobs();
     let mut kept = scheduler.background.blocking(move || sizes(&jobs)).await?;
+    if total(&kept) <= most {
+        return Ok(());
+    }
+    let there: HashSet<JobId> = kept.iter().map(|(job, _)| *job).collect();
+    over.retain(|job| there.contains(job));
+    for job in there {
+        if scheduler.background.is_put_down() {
+            return Ok(());
+        }
+        if !over.contains(&job) && is_over(scheduler, job).await? {
+            over.insert(job);
+        }
+    }
+    kept.retain(|(job, _)| over.contains(job));
     // Ids sort by age.
     kept.sort_unstable();
-    let mut total: u64 = kept.iter().map(|(_, size)| size).sum();
+    let mut total = total(&kept);
     for (job, size) in kept {
         if total <= most {
             break;
         }
-        // One that is not over stays, whatever its size.
+        over.remove(&job);
+        // Else its time was over, or a client removed it.
         if scheduler.store.delete(job).await? == Deleted::Deleted {
             let data = scheduler.data.clone();
             scheduler.background.blocking(move || data.remove_job(job)).await?;
-            total -= size;
         }
+        total -= size;
     }
     Ok(())
+}
+
+fn total(kept: &[(JobId, u64)]) -> u64 {
+    kept.iter().map(|(_, size)| size).sum()
+}
+
+async fn is_over(scheduler: &Scheduler, job: JobId) -> Result<bool, StoreError> {
+    Ok(scheduler.store.get(job).await?.is_some_and(|job| job.state.is_final()))
 }
 
 /// What each job's folder holds, in bytes. What is no job's folder is left alone.

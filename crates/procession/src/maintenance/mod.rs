@@ -4,8 +4,10 @@ mod bound;
 mod expire;
 mod retain;
 mod space;
+mod stray;
 
 pub use bound::bound;
 pub use expire::expire;
 pub use retain::retain;
 pub use space::watch_space;
+pub use stray::sweep;

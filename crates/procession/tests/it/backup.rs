@@ -2,13 +2,13 @@
 //! restored by starting a server on it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Setup, at_once};
+use crate::harness::{End, Server, Setup, at_once};
 
 const TASKS: &str = r#"
 [limits]
@@ -60,11 +60,12 @@ fn f43_a_backup_under_load_has_all_that_was_accepted_before_and_what_waited_runs
                 }
             })
         });
+        let ends = End(&stop);
         let before: Vec<String> = (0..20).map(|_| server.submit("hold", large.clone())).collect();
         let (folder, said) = backup(&server, &[]);
         let looked = server.cli(&["doctor"]);
         assert_eq!(looked.code, Some(0), "rows and files are written meanwhile: {looked:?}");
-        stop.store(true, Ordering::Relaxed);
+        drop(ends);
         load.join().expect("no submission failed");
         (before, folder, said)
     });
@@ -151,4 +152,61 @@ fn f43_a_backup_never_overwrites_and_leaves_nothing_half_made() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("stdout"), "{ran:?}");
     assert!(!server.path().join("third").exists());
+}
+
+#[test]
+fn f43_a_body_that_is_gone_though_its_job_waits_fails_the_backup_that_is_made_all_the_same() {
+    let server = Server::start(TASKS);
+    let large = json!({ "text": "x".repeat(200_000) });
+    let payload = |id: &str| server.data().join("jobs").join(id).join("payload");
+    let over = server.run("print", large.clone());
+    let over = payload(over["id"].as_str().expect("an id"));
+    server.post("/v1/tasks/hold/pause").expect(200);
+    let (gone, kept) = (server.submit("hold", large.clone()), server.submit("hold", large));
+    fs::remove_file(&over).expect("a file");
+    let (folder, said) = backup(&server, &["--files"]);
+    assert_eq!((&said["missing"], &said["bodies_missing"]), (&json!([over]), &json!([])), "{said}");
+    fs::remove_dir_all(folder).expect("removed");
+    fs::remove_file(payload(&gone)).expect("a file");
+    let made = server.path().join("made");
+    let ran = server.cli(&["backup", made.to_str().expect("text"), "--output", "json"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains(&*payload(&gone).to_string_lossy()), "{ran:?}");
+    let said: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!((&said["missing"], &said["bodies_missing"]), (&json!([]), &json!([payload(&gone)])), "{said}");
+    assert!(made.join("procession.db").exists() && made.join("jobs").join(kept).join("payload").exists());
+}
+
+#[test]
+fn f43_what_root_saves_belongs_to_the_user_of_the_server_also_where_the_config_is_broken() {
+    let mut server = Server::start(TASKS);
+    server.run("leave", json!({"text": "x".repeat(200_000)}));
+    assert_eq!(server.stop().code(), Some(0));
+    let owner = (4_201, 4_202);
+    let given = std::os::unix::fs::lchown(server.data(), Some(owner.0), Some(owner.1));
+    let owner = if given.is_ok() { owner } else { owner_of(&server.data()) };
+    let config = fs::read_to_string(server.config()).expect("readable");
+    fs::write(server.config(), format!("{config}comand = 'x'\n[task.half\n")).expect("written");
+    assert_eq!(server.cli(&["check"]).code, Some(1), "nobody can start a server with it");
+    let (folder, _) = backup(&server, &["--files"]);
+    let healthy = server.cli(&["doctor"]);
+    assert_eq!(healthy.code, Some(0), "{healthy:?}");
+    let saved = server.path().join("saved.db");
+    let repaired = server.cli(&["doctor", "--repair", saved.to_str().expect("text")]);
+    assert_eq!(repaired.code, Some(0), "{repaired:?}");
+    let mut made = vec![folder, saved];
+    let mut looked = 0;
+    while let Some(path) = made.pop() {
+        assert_eq!(owner_of(&path), owner, "{}", path.display());
+        if path.is_dir() {
+            made.extend(fs::read_dir(&path).expect("listed").map(|entry| entry.expect("one").path()));
+        }
+        looked += 1;
+    }
+    assert!(looked > 10, "{looked}");
+}
+
+fn owner_of(path: &Path) -> (u32, u32) {
+    let meta = fs::symlink_metadata(path).expect("there");
+    (meta.uid(), meta.gid())
 }

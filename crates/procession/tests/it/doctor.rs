@@ -150,7 +150,7 @@ fn what_lies_beside_the_database_is_looked_at_too() {
     fs::write(jobs.join(id(&body)).join("payload"), "short").expect("written");
     let stray = jobs.join("0197f3c2-6d1e-7a31-9c55-51d29f3a1c2b");
     fs::create_dir(&stray).expect("made");
-    let aged = Ran::of(command("touch").args(["-d", "1 hour ago"]).arg(&stray));
+    let aged = Ran::of(command("touch").args(["-d", "2 hours ago"]).arg(&stray));
     assert_eq!(aged.code, Some(0), "{aged:?}");
     fs::set_permissions(data.join("token"), fs::Permissions::from_mode(0o644)).expect("set");
     fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).expect("set");

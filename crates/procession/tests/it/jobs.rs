@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Request, Server, at_once};
+use crate::harness::{End, Request, Server, at_once};
 
 const TASKS: &str = r#"
 [limits]
@@ -78,9 +78,8 @@ fn pages_hold_every_job_once_while_others_are_submitted_heavy() {
                 server.submit("a", json!({"n": 1}));
             }
         });
-        let pages: Vec<Vec<String>> = (0..5).map(|_| ids(&server.all_jobs("limit=7"))).collect();
-        done.store(true, Ordering::Relaxed);
-        pages
+        let _ends = End(&done);
+        (0..5).map(|_| ids(&server.all_jobs("limit=7"))).collect::<Vec<Vec<String>>>()
     });
     for seen in pages {
         let set: BTreeSet<String> = seen.iter().cloned().collect();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{BOUND, Client, Connection, Request, Server, wait_for};
+use crate::harness::{BOUND, Client, Connection, End, Request, Server, wait_for};
 
 /// Ten slots of 100 ms each: at most 100 jobs a second.
 const TASKS: &str = r#"
@@ -32,13 +32,14 @@ fn goodput(server: &Server, load: impl FnOnce(&AtomicBool) + Send) -> f64 {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let loading = scope.spawn(|| load(&over));
+        let ends = End(&over);
         // Once it is in its stride.
         let first = finished(server);
         wait_for("the slots are taken", BOUND, || finished(server) >= first + 20);
         let (began, before) = (Instant::now(), finished(server));
         wait_for("the measured time", MEASURED * 4, || began.elapsed() >= MEASURED);
         let rate = (finished(server) - before) as f64 / began.elapsed().as_secs_f64();
-        over.store(true, Ordering::Relaxed);
+        drop(ends);
         loading.join().expect("no panic");
         rate
     })

@@ -2,13 +2,13 @@
 //! held up.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
-use crate::harness::{BOUND, Request, Server, Setup, wait_for};
+use crate::harness::{BOUND, Ran, Request, Server, Setup, command, wait_for};
 
 fn make_pipe(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("made");
@@ -88,4 +88,49 @@ fn beyond_the_bound_on_output_the_oldest_finished_jobs_go_first() {
             assert_eq!(server.get(&format!("/v1/jobs/{id}")).status, status, "{bound} {id}");
         }
     }
+}
+
+/// A folder with a megabyte in it, as a server leaves that is killed between a body and its row.
+fn stray(server: &Server, id: &str, age: &str) -> PathBuf {
+    let folder = server.data().join("jobs").join(id);
+    fs::create_dir(&folder).expect("made");
+    fs::write(folder.join("payload"), vec![0; 1_000_000]).expect("written");
+    let aged = Ran::of(command("touch").args(["-d", age]).arg(&folder));
+    assert_eq!(aged.code, Some(0), "{aged:?}");
+    folder
+}
+
+#[test]
+fn folders_without_a_job_are_removed_and_cost_no_finished_job_its_output() {
+    let tasks =
+        "[task.big]\ncommand = ['sh', '-c', 'head -c 200000 /dev/zero']\n[task.wait]\ncommand = ['cat']\n";
+    let mut server = Server::start(tasks);
+    server.post("/v1/tasks/wait/pause").expect(200);
+    // What waits is not output of a finished job, and may be older than all of them.
+    let waiting = server.submit("wait", json!({"text": "x".repeat(1_000_000)}));
+    let ids = leave_output(&server, 4);
+    assert_eq!(server.stop().code(), Some(0));
+    // An id older than all jobs, and one as new as theirs (but its folder is old: it is kept).
+    let old = stray(&server, "0197f3c2-6d1e-7a31-9c55-51d29f3a1c2b", "2 hours ago");
+    let arriving = stray(&server, "0197f3c2-6d1e-7a31-9c55-51d29f3a1c2c", "1 minute ago");
+    let late = stray(&server, &ids[3].replace(&ids[3][24..], "51d29f3a1c2d"), "2 hours ago");
+    let foreign = stray(&server, "0197F3C2-6D1E-7A31-9C55-51D29F3A1C2D", "2 hours ago");
+    let kept = |server: &Server| -> Vec<u16> {
+        let status = |id: &String| server.get(&format!("/v1/jobs/{id}")).status;
+        ids.iter().map(status).collect()
+    };
+    server.start_again();
+    wait_for("nobody needs it", BOUND, || !old.exists());
+    assert_eq!(kept(&server), [200; 4]);
+    assert!(arriving.exists() && late.exists() && foreign.exists(), "these may be somebody's");
+    assert_eq!(server.stop().code(), Some(0));
+    let old = stray(&server, "0197f3c2-6d1e-7a31-9c55-51d29f3a1c2b", "2 hours ago");
+    let config = fs::read_to_string(server.config()).expect("readable");
+    fs::write(server.config(), format!("{config}[retention]\noutput = '500KiB'\n")).expect("written");
+    server.start_again();
+    wait_for("the bound is kept", BOUND, || kept(&server)[1] == 404);
+    wait_for("and strays go with it", BOUND, || !old.exists());
+    assert_eq!(kept(&server), [404, 404, 200, 200], "they did not count");
+    server.post("/v1/tasks/wait/resume").expect(200);
+    assert_eq!(server.over(&waiting)["exit_code"], 0);
 }

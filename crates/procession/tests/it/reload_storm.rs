@@ -10,7 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::harness::{Address, BOUND, Client, Connection, Events, Request, Server, Setup, sha256, wait_for};
+use crate::harness::{
+    Address, BOUND, Client, Connection, End, Events, Request, Server, Setup, sha256, wait_for,
+};
 
 const RELOADS: usize = 20;
 
@@ -216,15 +218,6 @@ fn f05_upgrades_in_a_row_under_load_fail_no_request_and_lose_no_job_heavy() {
         });
         assert!(server.get("/v1/stats").json()["keeper_pid"] == keeper, "{n}");
     });
-}
-
-/// Lets the clients end, also where a reload fails.
-struct End<'a>(&'a AtomicBool);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 /// Every job is there, ended as its program did, and ran once.

@@ -11,6 +11,9 @@ use crate::sqlite::statement;
 /// After so many places in a row that cannot be read the table is taken to end.
 const GIVE_UP: u64 = 10_000;
 
+/// Bytes of the shortest row of any table here, with what its page needs for it.
+const SHORTEST: i64 = 16;
+
 /// From one store into another.
 pub(super) struct Sweep<'a> {
     pub old: &'a Connection,
@@ -223,29 +226,64 @@ impl Sweep<'_> {
     }
 
     /// What lies between the ends, by the number of each row: damage in one page does not
-    /// hide the rows of the next.
+    /// hide the rows of the next. Where the numbers lie further apart than the file has room
+    /// for rows, one of them may be damage itself: then only what is near them is looked at.
     fn between(&self, ends: &mut Ends, mend: Mend<'_>) -> Result<(), StoreError> {
         let table = Table::of(self, ends.saved.table)?;
         let (first, end) = (ends.gap.0.saturating_add(1), ends.gap.1);
+        let room = self.most_rows()?;
+        let saved = &mut ends.saved;
+        match end {
+            Some(end) if (0..=room).contains(&end.saturating_sub(first)) => {
+                let unreadable = self.look(&table, first..end, u64::MAX, saved, mend)?;
+                saved.unreadable += unreadable;
+            }
+            Some(end) => {
+                let behind = if first < end { end } else { i64::MAX };
+                self.look(&table, first..behind, GIVE_UP, saved, mend)?;
+                self.look(&table, (i64::MIN..end).rev(), GIVE_UP, saved, mend)?;
+                saved.open_end = true;
+            }
+            None => {
+                self.look(&table, first..i64::MAX, GIVE_UP, saved, mend)?;
+                saved.open_end = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for rows of these numbers until so many in a row are not there. What could not be
+    /// read between those that are there counts as unreadable; behind the last: is returned.
+    fn look(
+        &self,
+        table: &Table,
+        rowids: impl Iterator<Item = i64>,
+        patience: u64,
+        saved: &mut Saved,
+        mend: Mend<'_>,
+    ) -> Result<u64, StoreError> {
         // Since the last row that was there.
         let (mut unreadable, mut quiet) = (0, 0);
-        for rowid in first..end.unwrap_or(i64::MAX) {
-            match self.one(&table, "rowid", rowid, &mut ends.saved, mend)? {
+        for rowid in rowids {
+            match self.one(table, "rowid", rowid, saved, mend)? {
                 Seen::Row => {
-                    ends.saved.unreadable += unreadable;
+                    saved.unreadable += unreadable;
                     (unreadable, quiet) = (0, 0);
                 }
                 Seen::Nothing => quiet += 1,
                 Seen::Unreadable => (unreadable, quiet) = (unreadable + 1, quiet + 1),
             }
-            if end.is_none() && quiet > GIVE_UP {
+            if quiet > patience {
                 break;
             }
         }
-        match end {
-            Some(_) => ends.saved.unreadable += unreadable,
-            None => ends.saved.open_end = true,
-        }
-        Ok(())
+        Ok(unreadable)
+    }
+
+    /// More rows than the old file has room for.
+    fn most_rows(&self) -> Result<i64, StoreError> {
+        let pages: i64 = self.old.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let size: i64 = self.old.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        Ok(pages.saturating_mul(size) / SHORTEST)
     }
 }

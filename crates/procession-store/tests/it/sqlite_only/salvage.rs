@@ -143,6 +143,36 @@ async fn f10_an_end_that_is_gone_is_taken_from_its_attempt() {
 }
 
 #[tokio::test]
+async fn f10_row_numbers_that_lie_do_not_make_it_search_for_ever() {
+    let (_folder, path, before) = many().await;
+    let middle = before.len() as i64 / 2;
+    let conn = rusqlite::Connection::open(&path).expect("opens");
+    // As a flipped bit would, of as many rows as a damaged page hides.
+    let moved = "UPDATE job SET rowid = rowid + (1 << 60) WHERE rowid >= ?1";
+    assert_eq!(conn.execute(moved, [middle]).expect("moved"), before.len() - middle as usize + 1);
+    let mut around = conn
+        .prepare("SELECT id FROM job WHERE rowid IN (?1 - 1, ?1 + (1 << 60)) ORDER BY rowid")
+        .expect("prepared");
+    let ids = around.query_map([middle], |row| row.get::<_, Vec<u8>>(0)).expect("rows");
+    let ids: Vec<Vec<u8>> = ids.map(|id| id.expect("an id")).collect();
+    drop(around);
+    drop(conn);
+    let bytes = fs::read(&path).expect("read");
+    let has = |page: &usize| {
+        let page = &bytes[page * PAGE..(page + 1) * PAGE];
+        ids.iter().any(|id| page.windows(16).any(|window| window == id))
+    };
+    let leaves: Vec<usize> = pages_of(&path, "job", "leaf").into_iter().filter(has).collect();
+    assert!((1..=2).contains(&leaves.len()), "{leaves:?}");
+    damage(&path, &leaves);
+    let (salvage, to) = saved(&path);
+    let jobs = salvage.tables.iter().find(|saved| saved.table == "job").expect("saved");
+    assert!(jobs.open_end, "{jobs:?}");
+    let now = states(&SqliteStore::open(&to).expect("it opens")).await;
+    assert!(now.len() >= before.len() - 80, "{} of {}: {salvage:?}", now.len(), before.len());
+}
+
+#[tokio::test]
 async fn f10_a_log_with_jobs_is_saved_with_its_database() {
     let (folder, path) = place();
     let store = SqliteStore::open(&path).expect("a new store");
