@@ -73,7 +73,7 @@ fn local_token(global: &Global, address: &Address) -> Token {
 }
 
 /// The data directory that the config names, be it good or not in everything else.
-pub(super) fn data_dir(global: &Global) -> anyhow::Result<PathBuf> {
+fn data_dir(global: &Global) -> anyhow::Result<PathBuf> {
     let variable = std::env::var_os("PROCESSION_CONFIG").map(PathBuf::from);
     let file = config::find(global.config.as_deref(), variable.as_deref())
         .context("cannot tell where the server is (--url or PROCESSION_URL names one)")?;
