@@ -84,7 +84,7 @@ pub struct Shutdown {
 }
 
 /// An attempt whose descriptors the server holds duplicates of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Whose.
     pub key: AttemptKey,
@@ -92,11 +92,17 @@ pub struct Held {
     pub stdout: bool,
     /// The read end of stderr's pipe is among them.
     pub stderr: bool,
+    /// The folder of its cgroup: what is left in it can be ended without the keeper.
+    pub cgroup: Bytes,
+    /// Wall clock at the exec, Unix microseconds.
+    pub started_us: i64,
+    /// The launch's own note.
+    pub cookie: Bytes,
 }
 
 impl Held {
     /// How many descriptors travel with the frame: the leader's pidfd, then the pipes.
-    pub fn descriptors(self) -> usize {
+    pub fn descriptors(&self) -> usize {
         1 + usize::from(self.stdout) + usize::from(self.stderr)
     }
 }
@@ -174,6 +180,8 @@ pub struct Hello {
     pub renew: bool,
     /// The operator agrees that unfinished jobs of tasks that left the config are cancelled.
     pub force: bool,
+    /// The folder of the attempts' cgroups; empty where there is none.
+    pub cgroups: Bytes,
 }
 
 /// An attempt that runs.

@@ -11,15 +11,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::FileType;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
 /// Names the descriptor of the control socket in the server's environment.
 pub const CONTROL_FD: &str = "PROCESSION_CONTROL_FD";
 
-/// The most descriptors that travel in one message; the kernel takes 253.
-pub const MAX_DESCRIPTORS: usize = 128;
+/// The most descriptors that travel in one message: what the kernel takes.
+pub const MAX_DESCRIPTORS: usize = 253;
+
+/// The most listeners: beside them a greeting carries what is to be held.
+pub(crate) const MAX_LISTENERS: usize = 128;
 
 /// Why a process has no control socket.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +79,28 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> std::io:
     Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
 }
 
+/// What came in one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// How many bytes; 0: the other end is closed.
+    pub bytes: usize,
+    /// Descriptors that came with them are missing: this process may open no more. Which they
+    /// were is not known.
+    pub truncated: bool,
+}
+
 /// Receives bytes into `buffer` and descriptors, close-on-exec, onto `fds`. 0: the other
 /// end is closed.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> std::io::Result<usize> {
+    receive_all(socket, buffer, fds).map(|received| received.bytes)
+}
+
+/// The same, for who has to know whether all descriptors are there.
+pub fn receive_all(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    fds: &mut Vec<OwnedFd>,
+) -> std::io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut into = [IoSliceMut::new(buffer)];
@@ -88,5 +110,6 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> 
             fds.extend(rights);
         }
     }
-    Ok(received.bytes)
+    let truncated = received.flags.contains(ReturnFlags::CTRUNC);
+    Ok(Received { bytes: received.bytes, truncated })
 }

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use procession_core::outcome::WaitStatus;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal};
 
+use crate::file::{create_anew, open_regular};
 use crate::spawn::Process;
 use crate::sys::fork::{fork_on, replace_standard};
 use crate::sys::process::{reap, signal};
@@ -149,8 +150,12 @@ impl Daemon {
 
 /// Where a daemon says what it has to say: appended to, for its owner's eyes.
 pub fn open_log(path: &Path) -> std::io::Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
-    rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::RUSR | Mode::WUSR).map_err(Into::into)
+    let flags = OFlags::WRONLY | OFlags::APPEND;
+    match open_regular(path, flags) {
+        // Who may write there may put anything in its place: that is nobody's log.
+        Err(Errno::NOENT | Errno::LOOP | Errno::INVAL | Errno::NXIO) => Ok(create_anew(path, flags)?),
+        opened => Ok(opened?),
+    }
 }
 
 /// What this process says goes there from now on.
@@ -166,7 +171,7 @@ pub fn passed_sockets() -> std::io::Result<Vec<OwnedFd>> {
     if number("LISTEN_PID") != Some(std::process::id()) {
         return Ok(vec![]);
     }
-    let count = number("LISTEN_FDS").unwrap_or(0).min(crate::control::MAX_DESCRIPTORS as u32);
+    let count = number("LISTEN_FDS").unwrap_or(0).min(crate::control::MAX_LISTENERS as u32);
     let sockets = (3..3 + count.cast_signed()).map(crate::sys::fork::take_passed);
     Ok(sockets.collect::<Result<_, _>>()?)
 }

@@ -138,6 +138,11 @@ impl Ending {
         self.goodbye.is_none() && self.asked != Asked::Forced
     }
 
+    /// Whether everything was asked to end: nothing may begin any more.
+    pub(crate) fn takes_no_more(&self) -> bool {
+        self.asked == Asked::Forced || self.attempts_ended
+    }
+
     /// What to do, with attempts `running` or none.
     pub(crate) fn look(&mut self, running: bool, server: Presence, now: Instant) -> Step {
         let nothing_left = !running && server == Presence::Gone;

@@ -99,6 +99,11 @@ impl Handover {
         self.under_way.is_some_and(|(stage, _)| stage != Stage::Preparing)
     }
 
+    /// Whether the server that serves was asked to release the store and has not said that it did.
+    pub(crate) fn is_releasing(&self) -> bool {
+        self.under_way.is_some_and(|(stage, _)| matches!(stage, Stage::Releasing | Stage::Reverting))
+    }
+
     /// A standby was started for this.
     pub(crate) fn begin(&mut self, wish: Wish) -> Vec<Action> {
         self.under_way = Some((Stage::Preparing, wish));

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use crate::admin::Admin;
 use crate::attempts::Attempts;
 use crate::daemon::Daemon;
-use crate::ending::{Asked, Ending, Step};
+use crate::ending::{Asked, Ending, Presence, Step};
 use crate::events::{AttemptId, ServerId, ServerPart, Source};
 use crate::handover::{Input, Wish};
 use crate::notify::Notify;
@@ -24,6 +24,7 @@ use crate::operator::Requests;
 use crate::renew::Renewal;
 use crate::server::Life;
 use crate::servers::{Role, Servers};
+use crate::spawn::Failure;
 use crate::supervise::{Attempt, not_started, start};
 use crate::sys::process::next_stopped_child;
 use crate::sys::{clock, signals};
@@ -38,6 +39,10 @@ const ORPHANS_EVERY: Duration = Duration::from_millis(100);
 
 /// After the third request to end: for trees to die.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
+
+/// A server that has not become ready by then is ended, and another started. It may have much
+/// to recover.
+const READY_WITHIN: Duration = Duration::from_secs(300);
 
 /// How often removing cgroups that are not empty is tried again.
 const TEND_EVERY: Duration = Duration::from_millis(200);
@@ -110,6 +115,7 @@ impl Keeper {
                 return done;
             }
             self.renew_if_due();
+            self.reload_if_due();
             self.world.timers.set().map_err(KeeperError::start("timers"))?;
             let events = self.world.events.wait().map_err(KeeperError::start("events"))?;
             self.world.now = clock::now();
@@ -152,9 +158,11 @@ impl Keeper {
             Alarm::Attempt(id, timer) => self.with(id, |attempt, world| attempt.on_timer(timer, world)),
             Alarm::WriteOut(id) => self.with(id, |attempt, world| attempt.write_out(world)),
             Alarm::Notice(id) => self.with(id, |attempt, world| attempt.notice(world)),
+            Alarm::Hold(id) => self.with(id, |attempt, world| attempt.hold(world)),
             Alarm::Answer(id) => self.with(id, |attempt, world| attempt.on_silence(world)),
             Alarm::EndOverdue => self.world.end_overdue(),
             Alarm::StartServer => self.start_server(),
+            Alarm::ReadyLate => self.ready_is_late(),
             Alarm::KillServer(id) => self.servers.signal(id, Signal::KILL),
             Alarm::Handover => self.hand_over(Input::TookTooLong),
             Alarm::TendCgroups => self.tend_cgroups(),
@@ -223,13 +231,27 @@ impl Keeper {
 
     pub(crate) fn start_server(&mut self) {
         fault::point("keeper.at_server_start");
-        if let Err(failure) = self.servers.start(&mut self.world) {
-            self.server_never_ran(failure.phase.name(), failure.errno);
-            if self.attach_failed("could not be started") {
-                return;
-            }
+        let started = self.servers.start(&mut self.world);
+        self.note_start(started);
+    }
+
+    /// A start that failed is tried again.
+    pub(crate) fn note_start(&mut self, started: Result<(), Failure>) {
+        let Err(failure) = started else {
+            return self.world.timers.arm(Alarm::ReadyLate, self.world.now.after(READY_WITHIN));
+        };
+        self.server_never_ran(failure.phase.name(), failure.errno);
+        if !self.attach_failed("could not be started") {
             let pause = self.servers.next_pause(Life::NeverReady);
             self.world.timers.arm(Alarm::StartServer, self.world.now.after(pause));
+        }
+    }
+
+    /// One that hangs on its way to READY is given up.
+    fn ready_is_late(&mut self) {
+        if self.servers.presence() == Presence::Starting && !self.servers.is_handing_over() {
+            crate::complain(format_args!("the server was not ready within {} s", READY_WITHIN.as_secs()));
+            self.servers.signal_current(Signal::KILL);
         }
     }
 
@@ -284,6 +306,7 @@ impl Keeper {
         match message {
             ToKeeper::Ready { .. } => {
                 self.servers.became_ready();
+                self.world.timers.disarm(Alarm::ReadyLate);
                 self.hand_over(Input::Ready);
                 // A server that was started while the operator waits for the end: it knows
                 // how to end what runs.
@@ -310,8 +333,10 @@ impl Keeper {
     }
 
     fn spawn(&mut self, launch: &Launch) {
-        // Never twice: the server may ask again after it was started anew.
-        if self.attempts.contains(launch.key) || self.world.left.contains(launch.key) {
+        // Never twice: the server may ask again after it was started anew. And nothing that nobody
+        // would end.
+        let known = self.attempts.contains(launch.key) || self.world.left.contains(launch.key);
+        if known || self.ending.takes_no_more() {
             return;
         }
         let id = self.attempts.reserve();
@@ -343,6 +368,9 @@ impl Keeper {
             frame.grew(size, &mut self.world.outbox);
         }
         frame.say(false, &mut self.world.outbox);
+        for id in self.attempts.ids() {
+            self.with(id, |attempt, world| attempt.hold_again(world));
+        }
     }
 
     // The end.
@@ -352,10 +380,14 @@ impl Keeper {
             libc::SIGHUP => return self.reload_by_signal(false),
             libc::SIGUSR2 => return self.reload_by_signal(true),
             libc::SIGUSR1 => return self.reopen_logs(),
-            _ => self.hand_over(Input::Ending),
+            _ => {}
         }
+        // First of all: what comes of an end of the handover must know of it.
+        let asked = self.ending.ask(signal as u8);
+        self.reload_again = None;
+        self.hand_over(Input::Ending);
         self.notify.stopping();
-        match self.ending.ask(signal as u8) {
+        match asked {
             Some(Asked::Forced) => self.force(),
             Some(_) => self.say_shutdown(),
             None => {}
@@ -364,6 +396,8 @@ impl Keeper {
 
     /// The third request: whatever runs is killed.
     fn force(&mut self) {
+        self.servers.abandon_handover();
+        self.world.timers.disarm(Alarm::Handover);
         self.servers.kill_all();
         self.world.timers.disarm(Alarm::StartServer);
         self.stop_all(true);

@@ -30,9 +30,9 @@
 //! # For the server
 //! [`take_control_socket`] gives its end of the socket (a blocking stream, once a process).
 //! Frames are [`procession_core::frame`]: `Message::encode` into a buffer, bytes through a
-//! `Decoder<ToServer>`. Only HELLO carries descriptors: receive it with
-//! [`control::receive`], which gives them close-on-exec, in the order of `Hello::listeners`.
-//! After that plain reads and writes do; batch both.
+//! `Decoder<ToServer>`. HELLO and HELD carry descriptors: receive with [`control::receive`],
+//! which gives them close-on-exec, in the order of `Hello::listeners` and of
+//! [`procession_core::frame::Held`]. Batch reads and writes.
 //!
 //! 1. HELLO comes at once, nothing else before the server has said something.
 //! 2. Say READY when HTTP is answered. A server that dies before the first READY ever ends
@@ -91,12 +91,15 @@ pub mod fault;
 mod file;
 mod follow;
 mod handover;
+pub mod heir;
 mod identity;
 mod journal;
 mod keeper;
+mod monitors;
 mod notify;
 mod operator;
 mod orphans;
+mod outbox;
 mod output;
 mod reload;
 mod renew;
@@ -113,7 +116,6 @@ mod unacknowledged;
 mod world;
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -124,6 +126,7 @@ pub use daemon::{Child, Daemon, Detached, Start, detach, open_log, passed_socket
 pub use follow::{Followed, follow};
 pub use identity::{Handle, Identity};
 pub use journal::inspect::{JournalState, inspect_journal};
+pub use renew::begin_anew;
 pub use resume::Resumed;
 pub use server::ServerCommand;
 use startup::dev_null;
@@ -197,6 +200,7 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
     let boot_id = boot_id().map_err(KeeperError::start("boot id"))?;
     let (journal, left) =
         journal::Journal::open(&setup.state_dir, boot_id).map_err(KeeperError::start("journal"))?;
+    let monitors = monitors::share_alone(&setup.state_dir).map_err(KeeperError::start("monitors"))?;
     let mut stacks = sys::stack::Stacks::default();
     let method = spawn::method(&mut stacks).map_err(KeeperError::start("clone"))?;
     let trees = match setup.containment {
@@ -214,6 +218,7 @@ pub fn run(setup: Setup) -> Result<u8, KeeperError> {
         stacks,
         trees: trees.map_or(world::Trees::Monitors, world::Trees::Cgroups),
         null: dev_null().map_err(KeeperError::start("/dev/null"))?.into(),
+        monitors,
         own: HashSet::new(),
         spared: HashSet::new(),
         overdue: vec![],
@@ -244,10 +249,22 @@ pub fn boot_id() -> std::io::Result<[u8; 16]> {
     Ok(number.to_be_bytes())
 }
 
-/// A line for people on stderr. A terminal that is gone must not end the keeper, as
-/// `eprintln` would.
+/// The longest complaint: it fits a pipe, of which nobody reads, in one piece.
+const COMPLAINT: usize = 2048;
+
+/// A line for people on stderr. A terminal that is gone must not end the keeper, as `eprintln`
+/// would; one that is held up, or a pipe that nobody reads, must not hold up all deadlines: then
+/// the line is lost.
 fn complain(what: std::fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "procession keeper: {what}");
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stderr = std::io::stderr();
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut line = format!("procession keeper: {what}");
+    line.truncate(line.floor_char_boundary(COMPLAINT));
+    line.push('\n');
+    if matches!(poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&at_once)), Ok(1)) {
+        let _ = rustix::io::write(&stderr, line.as_bytes());
+    }
 }
 
 /// Bytes of a launch as a path.

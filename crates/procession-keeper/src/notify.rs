@@ -1,5 +1,5 @@
-//! What a service manager is told (`sd_notify`): ready, reloading, stopping, and that the
-//! server is well. Datagrams, never waited for; without `NOTIFY_SOCKET` nothing is said.
+//! What a service manager is told (`sd_notify`): ready, reloading, stopping, and that we are
+//! well. Datagrams, never waited for; without `NOTIFY_SOCKET` nothing is said.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use procession_core::frame::ToServer;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with};
+use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::keeper::Keeper;
@@ -16,6 +17,10 @@ use crate::world::Alarm;
 pub(crate) const VARIABLES: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
+/// A server that leaves so many PINGs unanswered is ended: that is one and a half times what the
+/// service manager tolerates.
+const MOST_UNANSWERED: u32 = 3;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Notify {
@@ -24,8 +29,8 @@ pub(crate) struct Notify {
     pub(crate) watchdog: Option<Duration>,
     was_ready: bool,
     was_stopping: bool,
-    /// A PING was said and no PONG has come.
-    unanswered: bool,
+    /// So many PINGs were said since the last PONG.
+    unanswered: u32,
 }
 
 impl Notify {
@@ -47,7 +52,7 @@ impl Notify {
             watchdog: watchdog.map(|usec| Duration::from_micros(usec) / 2),
             was_ready: false,
             was_stopping: false,
-            unanswered: false,
+            unanswered: 0,
         }
     }
 
@@ -72,7 +77,7 @@ impl Notify {
 
     /// It has taken over, or was refused with the first line of `error`.
     pub(crate) fn reloaded(&mut self, error: Option<&str>) {
-        if !self.was_ready {
+        if !self.was_ready || self.was_stopping {
             return;
         }
         let why = error.and_then(|error| error.lines().next()).map(|line| format!("; not reloaded: {line}"));
@@ -98,7 +103,7 @@ impl Notify {
 
     /// The server has answered a PING, or become ready.
     pub(crate) fn pong(&mut self) {
-        self.unanswered = false;
+        self.unanswered = 0;
     }
 
     fn say(&self, message: &str) {
@@ -109,17 +114,21 @@ impl Notify {
 }
 
 impl Keeper {
-    /// The alarm of that name: the server is well if it has answered the last PING. Where none
-    /// is to come, our own loop is all there is to be well.
+    /// The alarm of that name: that we are here is the word that all is well, because whoever
+    /// does not hear it ends what runs as well. A server that is ill is ours to end: one that was
+    /// ready and answers nothing is followed by another.
     pub(crate) fn tend_watchdog(&mut self) {
         let Some(pause) = self.notify.watchdog else { return };
         self.world.timers.arm(Alarm::Watchdog, self.world.now.after(pause));
-        let expected = self.ending.wants_a_server();
-        if !expected || (self.servers.is_ready() && !self.notify.unanswered) {
-            self.notify.alive();
-        }
-        self.notify.unanswered = true;
-        if self.servers.is_ready() {
+        self.notify.say("WATCHDOG=1");
+        if !self.servers.is_ready() || self.servers.is_handing_over() {
+            self.notify.unanswered = 0;
+        } else if self.notify.unanswered >= MOST_UNANSWERED {
+            self.notify.unanswered = 0;
+            crate::complain(format_args!("the server answers nothing and is ended"));
+            self.servers.signal_current(Signal::KILL);
+        } else {
+            self.notify.unanswered += 1;
             self.servers.say(&ToServer::Ping);
         }
     }

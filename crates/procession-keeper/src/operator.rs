@@ -98,6 +98,7 @@ impl Keeper {
         if self.ending.ask_for(wish).is_none() {
             return;
         }
+        self.reload_again = None;
         self.hand_over(Input::Ending);
         self.notify.stopping();
         if wish.keep_jobs && !wish.now && self.servers.presence() != Presence::Ready {
@@ -112,7 +113,7 @@ impl Keeper {
 
     pub(crate) fn say_shutdown(&mut self) {
         if let Some(shutdown) = self.ending.shutdown() {
-            self.servers.say_to_all(&ToServer::Shutdown(shutdown));
+            self.servers.say_to_all(&ToServer::Shutdown(shutdown), &mut self.world);
         }
     }
 
@@ -190,7 +191,8 @@ impl Keeper {
         self.requests.attaching = true;
         self.requests.follower = Some(id);
         self.ending = Ending::new();
-        self.start_server();
+        let started = self.servers.start_brought(&mut self.world);
+        self.note_start(started);
         Ok(())
     }
 

@@ -110,11 +110,6 @@ impl Output {
         counts
     }
 
-    /// Writes small output that has become old, so that people can read it.
-    pub(crate) fn write_out(&mut self) {
-        self.streams().for_each(|(_, stream)| stream.write_out());
-    }
-
     /// What is known at the end. The pipes are closed.
     pub(crate) fn close(self) -> (StreamRecord, StreamRecord) {
         match self {

@@ -3,8 +3,9 @@
 //! Asked for by a signal (HUP, USR2) or by the command line. Whoever asks is told how it
 //! went; the last answer is kept for those who ask later.
 
-use procession_core::frame::ToKeeper;
+use procession_core::frame::{ToKeeper, ToServer};
 
+use crate::ending::Asked;
 use crate::events::ServerId;
 use crate::fault;
 use crate::handover::{Action, Input, Wish};
@@ -17,6 +18,12 @@ impl Keeper {
     /// Lets another server take over, started from the files as they are now. An error: that
     /// was not even begun. How it went is told by [`Keeper::reloaded`].
     pub(crate) fn reload(&mut self, wish: Wish) -> Result<(), String> {
+        if self.ending.asked() != Asked::No || !self.ending.wants_a_server() {
+            return Err("the server is stopping".into());
+        }
+        if self.renewal.is_some() {
+            return Err("an upgrade is not quite over; ask again in a moment".into());
+        }
         let actions = self.servers.replace(wish, &mut self.world)?;
         self.notify.reloading();
         self.perform(actions);
@@ -29,7 +36,7 @@ impl Keeper {
         let wish = Wish { binary, force: false };
         if let Some(later) = &mut self.reload_again {
             later.binary |= binary;
-        } else if self.servers.is_handing_over() {
+        } else if self.servers.is_handing_over() || self.renewal.is_some() {
             self.reload_again = Some(wish);
         } else if let Err(why) = self.reload(wish) {
             self.reloaded(Err(why));
@@ -55,11 +62,13 @@ impl Keeper {
                 Action::Promote => {
                     fault::point("handover.before_promote");
                     self.servers.promote(&mut self.world);
+                    self.tell_retired_of_the_end();
                 }
                 Action::KillCurrent => self.servers.signal_current(Signal::KILL),
+                Action::RollBack if !self.ending.wants_a_server() => self.no_server_follows(),
                 Action::RollBack => {
-                    self.servers.distrust();
                     self.start_server();
+                    self.tell_retired_of_the_end();
                 }
                 Action::Tell(result) => self.reloaded(result),
             }
@@ -69,11 +78,25 @@ impl Keeper {
     /// How a reload went.
     pub(crate) fn reloaded(&mut self, result: Result<(), String>) {
         if let Err(why) = &result {
-            crate::complain(format_args!("the reload failed: {why}"));
+            // All of it is told to whoever asks; here the first line will do.
+            let first = why.lines().next().unwrap_or_default();
+            crate::complain(format_args!("the reload failed: {first}"));
         }
         self.tell_of_reload(result);
-        if let Some(Wish { binary, .. }) = self.reload_again.take() {
+    }
+
+    /// Called before each wait: what was asked for while it could not be done.
+    pub(crate) fn reload_if_due(&mut self) {
+        let free = !self.servers.is_handing_over() && self.renewal.is_none();
+        if free && let Some(Wish { binary, .. }) = self.reload_again.take() {
             self.reload_by_signal(binary);
+        }
+    }
+
+    /// They were told to hand over when others were told to end.
+    fn tell_retired_of_the_end(&mut self) {
+        if let Some(shutdown) = self.ending.shutdown() {
+            self.servers.say_to_retired(&ToServer::Shutdown(shutdown));
         }
     }
 
@@ -113,11 +136,15 @@ impl Keeper {
     /// The status pipe of a server has news.
     pub(crate) fn on_server_status(&mut self, id: ServerId) {
         let role = self.servers.role(id);
-        if let Some(failure) = self.servers.on_status(id, &mut self.world)
-            && role == Some(Role::Current)
-        {
-            // One that stands by is told of by its death.
-            self.server_never_ran(failure.phase.name(), failure.errno);
+        let Some(failure) = self.servers.on_status(id, &mut self.world) else { return };
+        let phase = failure.phase.name();
+        match role {
+            Some(Role::Standby) => {
+                let how = format!("could not be started ({phase}: {})", failure.errno);
+                self.hand_over(Input::StandbyEnded(how));
+            }
+            Some(Role::Current) => self.server_never_ran(phase, failure.errno),
+            Some(Role::Retired) | None => {}
         }
     }
 }

@@ -20,13 +20,13 @@ use procession_core::frame::ToKeeper;
 use procession_core::frame::image::{self, Image};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
-use crate::ContainmentChoice;
 use crate::fault;
 use crate::keeper::Keeper;
 use crate::supervise::Attempt;
 use crate::sys::clone::Method;
 use crate::sys::exec::exec;
 use crate::world::{Alarm, Trees};
+use crate::{ContainmentChoice, Setup};
 
 pub(crate) use descriptors::{Given, Missing, Names, pid};
 
@@ -130,10 +130,6 @@ impl Keeper {
             label: origin.label.clone().into(),
             ..self.servers.setup_image(names)
         };
-        let folder = match &world.trees {
-            Trees::Cgroups(cgroups) => Bytes::copy_from_slice(cgroups.folder().as_os_str().as_bytes()),
-            Trees::Monitors => Bytes::new(),
-        };
         let pids = |pids: &std::collections::HashSet<rustix::process::Pid>| {
             pids.iter().map(|pid| pid.as_raw_nonzero().get()).collect()
         };
@@ -171,7 +167,33 @@ impl Keeper {
                 .as_ref()
                 .map(|daemon| Bytes::copy_from_slice(daemon.log().as_os_str().as_bytes())),
         };
-        Image { folder, setup, state: Some(state) }
+        Image { folder: world.cgroups_folder(), setup, state: Some(state) }
+    }
+}
+
+/// Makes a new keeper of this process, which is none: a server whose keeper is dead. Returns only
+/// where that failed, and then nothing has changed. It has no children; its threads end here.
+pub fn begin_anew(setup: &Setup) -> std::io::Error {
+    let mut names = Names::default();
+    let os = |text: &std::ffi::OsString| Bytes::copy_from_slice(text.as_bytes());
+    let mut listeners = vec![];
+    for (fd, name) in &setup.listeners {
+        listeners.push(image::Listener { fd: names.of(fd.as_fd()), name: name.clone().into() });
+    }
+    let image = image::Setup {
+        listeners,
+        held: setup.held.iter().map(|fd| names.of(fd.as_fd())).collect(),
+        state_dir: Bytes::copy_from_slice(setup.state_dir.as_os_str().as_bytes()),
+        program: Bytes::copy_from_slice(setup.server.program.as_os_str().as_bytes()),
+        args: setup.server.args.iter().map(os).collect(),
+        env: vec![],
+        monitor_only: setup.containment == ContainmentChoice::MonitorOnly,
+        label: setup.label.clone().into(),
+    };
+    let image = Image { folder: Bytes::new(), setup: image, state: None };
+    match execute(&setup.server.program, &image, &mut names) {
+        Ok(never) => match never {},
+        Err(error) => error,
     }
 }
 

@@ -28,8 +28,8 @@ use crate::sys::clone::Method;
 use crate::sys::{clock, stack::Stacks};
 use crate::tree::cgroup::{self, Cgroups};
 use crate::unacknowledged::Unacknowledged;
-use crate::world::{Origin, Outbox, Trees, World};
-use crate::{ContainmentChoice, KeeperError, Setup, events, journal, startup, timers};
+use crate::world::{Alarm, Origin, Outbox, Trees, World};
+use crate::{ContainmentChoice, KeeperError, Setup, events, journal, monitors, startup, timers};
 
 /// A keeper that another program handed on to this one.
 #[derive(Debug)]
@@ -166,6 +166,8 @@ fn restore(
         keeper.with(id, |attempt, world| attempt.take_up(&alarms, world));
     }
     // Words that were read before are acted on before new ones are waited for.
+    // A SIGCHLD that came during the exec is gone: its default is set anew.
+    keeper.world.timers.arm(Alarm::ReapOrphans, keeper.world.now);
     keeper.servers.ids().into_iter().for_each(|id| keeper.on_server_words(id));
     Ok(keeper)
 }
@@ -204,6 +206,7 @@ fn world_of(
         stacks: Stacks::default(),
         trees,
         null: dev_null().map_err(KeeperError::start("/dev/null"))?.into(),
+        monitors: monitors::share(&setup.state_dir).map_err(KeeperError::start("monitors"))?,
         own: pids(state.own)?,
         spared: pids(state.spared)?,
         overdue,

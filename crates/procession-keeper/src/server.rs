@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use procession_core::attempt::Instant;
-use procession_core::frame::{BadFrame, Decoder, Hello, Message, ToKeeper, ToServer};
+use procession_core::frame::{BadFrame, Decoder, Hello, ToKeeper, ToServer};
 use procession_core::outcome::WaitStatus;
 use procession_core::record::Phase;
 use rustix::event::epoll::EventFlags;
@@ -25,6 +25,7 @@ use rustix::process::Signal;
 use crate::control::{CONTROL_FD, send};
 use crate::events::{ServerId, ServerPart, Source};
 use crate::notify::VARIABLES;
+use crate::outbox::Words;
 use crate::spawn::{Command, Failure, Newborn, Outcome, Process, clone, outcome, prepare};
 use crate::sys::process::{reap, signal};
 use crate::world::{Alarm, World};
@@ -57,7 +58,7 @@ pub(crate) struct Server {
     socket: Option<UnixStream>,
     decoder: Decoder<ToKeeper>,
     /// Frames on their way to it.
-    unsent: Vec<u8>,
+    unsent: Words,
     greeted: bool,
     ready: bool,
     /// Waits for room in the socket.
@@ -124,14 +125,17 @@ impl Server {
             newborn: Some(newborn),
             socket: Some(UnixStream::from(ours)),
             decoder: Decoder::default(),
-            unsent: vec![],
+            unsent: Words::default(),
             greeted: false,
             ready: false,
             blocked: false,
             since: world.now,
         };
         server.say(&ToServer::Hello(hello));
-        server.watch(world).map_err(&failed)?;
+        if let Err(errno) = server.watch(world) {
+            server.give_up(world);
+            return Err(failed(errno));
+        }
         Ok(server)
     }
 
@@ -151,6 +155,18 @@ impl Server {
         self.process.pid.as_raw_nonzero().get().cast_unsigned()
     }
 
+    /// It cannot be watched: it is ended, and reaped like any orphan.
+    fn give_up(mut self, world: &mut World) {
+        self.signal(Signal::KILL);
+        world.events.remove(self.process.pidfd.as_fd());
+        world.own.remove(&self.process.pid);
+        if let Some(newborn) = self.newborn.take() {
+            world.events.remove(newborn.status());
+            // The child may still stand on it: a leak, not a crash.
+            std::mem::forget(newborn);
+        }
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.ready
     }
@@ -163,12 +179,12 @@ impl Server {
     /// Puts a frame behind all that is on its way; one without a socket hears nothing.
     pub(crate) fn say(&mut self, message: &ToServer) {
         if self.socket.is_some() {
-            message.encode(&mut self.unsent);
+            self.unsent.say(message);
         }
     }
 
     /// Puts frames behind all that is on its way.
-    pub(crate) fn say_all(&mut self, frames: &mut Vec<u8>) {
+    pub(crate) fn say_all(&mut self, frames: &mut Words) {
         match self.socket {
             Some(_) => self.unsent.append(frames),
             None => frames.clear(),
@@ -226,8 +242,9 @@ impl Server {
         let Some(socket) = &self.socket else { return };
         let mut sent = 0;
         while sent < self.unsent.len() {
-            let fds = if self.greeted { &[] } else { given };
-            match send(socket, &self.unsent[sent..], fds) {
+            let part = self.unsent.part(sent);
+            let fds = if self.greeted { &part.fds } else { given };
+            match send(socket, part.bytes, fds) {
                 Ok(length) => {
                     sent += length;
                     self.greeted = true;
@@ -237,7 +254,7 @@ impl Server {
                 Err(_) => break,
             }
         }
-        self.unsent.drain(..sent);
+        self.unsent.went(sent);
         let blocked = !self.unsent.is_empty();
         if blocked != self.blocked {
             let flags = if blocked { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };

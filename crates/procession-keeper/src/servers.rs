@@ -7,7 +7,6 @@
 mod image;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -49,8 +48,6 @@ pub(crate) struct Servers {
     /// Before the next start, after one that never became ready.
     pause: Duration,
     pub(crate) ever_ready: bool,
-    /// What stands at the program's path did not become ready: the next is started from our own.
-    distrusted: bool,
     current: Option<Server>,
     standby: Option<Server>,
     retired: Vec<Server>,
@@ -66,7 +63,6 @@ impl Servers {
             generation: 0,
             pause: FIRST_PAUSE,
             ever_ready: false,
-            distrusted: false,
             current: None,
             standby: None,
             retired: vec![],
@@ -76,7 +72,7 @@ impl Servers {
 
     /// What the next server is started from and with.
     pub(crate) fn equip(&mut self, command: ServerCommand, listeners: Vec<(OwnedFd, String)>) {
-        (self.command, self.listeners, self.distrusted) = (command, listeners, false);
+        (self.command, self.listeners) = (command, listeners);
     }
 
     /// Whoever connects from now on is refused.
@@ -132,14 +128,25 @@ impl Servers {
         found.or_else(|| Some(self.retired.swap_remove(retired?)))
     }
 
-    /// Starts the next server. It serves as soon as it is ready.
+    /// Starts the next server, from the program we run ourselves: what stands at its path by now
+    /// nobody has asked for. It serves as soon as it is ready.
     pub(crate) fn start(&mut self, world: &mut World) -> Result<(), Failure> {
-        let hello = self.greeting(None, world);
-        let own = self.distrusted && self.path_leads_elsewhere();
-        let program = if own { Path::new(OWN_PROGRAM) } else { &self.command.program };
+        self.start_from(Path::new(OWN_PROGRAM), None, world)
+    }
+
+    /// Starts a server from the program at the command's path: whoever brought it means that one,
+    /// and the keeper is to follow.
+    pub(crate) fn start_brought(&mut self, world: &mut World) -> Result<(), Failure> {
+        let program = self.command.program.clone();
+        self.start_from(&program, Some(Wish { binary: true, force: false }), world)
+    }
+
+    fn start_from(&mut self, program: &Path, wish: Option<Wish>, world: &mut World) -> Result<(), Failure> {
+        let hello = Hello { standby: false, ..self.greeting(wish, world) };
         let server = Server::start(program, &self.command, hello, world)?;
         world.outbox.reset(true);
-        self.current = Some(server);
+        // One that has released the store still answers.
+        self.retired.extend(self.current.replace(server));
         Ok(())
     }
 
@@ -157,13 +164,8 @@ impl Servers {
             standby: standby.is_some(),
             renew: standby.is_some_and(|wish| wish.binary),
             force: standby.is_some_and(|wish| wish.force),
+            cgroups: world.cgroups_folder(),
         }
-    }
-
-    /// Whether another file stands at the program's path than the one we run.
-    fn path_leads_elsewhere(&self) -> bool {
-        let identity = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
-        identity(&self.command.program) != identity(Path::new(OWN_PROGRAM))
     }
 
     // Handing over.
@@ -177,7 +179,8 @@ impl Servers {
             return Err("no server is ready that could hand over; ask again when one is".into());
         }
         let hello = self.greeting(Some(wish), world);
-        let server = Server::start(&self.command.program, &self.command, hello, world);
+        let program = if wish.binary { &self.command.program } else { Path::new(OWN_PROGRAM) };
+        let server = Server::start(program, &self.command, hello, world);
         let failed = |failure: Failure| {
             let phase = failure.phase.name();
             format!("the new server could not be started: {phase}: {}; the old one goes on", failure.errno)
@@ -213,7 +216,7 @@ impl Servers {
     /// before that.
     pub(crate) fn retire(&mut self, world: &mut World) {
         if let Some(server) = &mut self.current {
-            server.say_all(&mut world.outbox.bytes);
+            server.say_all(&mut world.outbox.news);
             server.say(&ToServer::Retire);
         }
     }
@@ -228,9 +231,9 @@ impl Servers {
         }
     }
 
-    /// What is known to work is our own program.
-    pub(crate) fn distrust(&mut self) {
-        self.distrusted = true;
+    /// The keeper ends by force: nothing takes over any more.
+    pub(crate) fn abandon_handover(&mut self) {
+        self.handover = Handover::default();
     }
 
     // What they say, and that they die.
@@ -251,11 +254,18 @@ impl Servers {
     }
 
     /// Says something to the server that serves, behind the news it is still to hear, and to
-    /// those that have handed over.
-    pub(crate) fn say_to_all(&mut self, message: &ToServer) {
-        for server in self.current.iter_mut().chain(&mut self.retired) {
+    /// those that have handed over. One that was told to hand over does only that.
+    pub(crate) fn say_to_all(&mut self, message: &ToServer, world: &mut World) {
+        if let Some(server) = self.current.as_mut().filter(|_| !self.handover.is_releasing()) {
+            server.say_all(&mut world.outbox.news);
             server.say(message);
         }
+        self.say_to_retired(message);
+    }
+
+    /// Says something to those that have handed over.
+    pub(crate) fn say_to_retired(&mut self, message: &ToServer) {
+        self.retired.iter_mut().for_each(|server| server.say(message));
     }
 
     /// Whether any server that has handed over is still there.
@@ -285,7 +295,7 @@ impl Servers {
         let listeners = self.listeners.iter().map(|(fd, _)| fd.as_fd());
         let given: Vec<BorrowedFd<'_>> = listeners.chain(self.held.iter().map(|fd| fd.as_fd())).collect();
         if let Some(server) = &mut self.current {
-            server.say_all(&mut world.outbox.bytes);
+            server.say_all(&mut world.outbox.news);
         }
         for server in self.current.iter_mut().chain(&mut self.standby).chain(&mut self.retired) {
             server.flush(&given, world);
@@ -315,11 +325,6 @@ impl Servers {
         let death = self.take(id)?.bury(world);
         if role == Role::Current {
             world.outbox.reset(false);
-            self.distrusted = match death.life {
-                // Whichever of the two was tried, the other may do better.
-                Life::NeverReady => !self.distrusted,
-                Life::Short | Life::Long => false,
-            };
         }
         Some((role, death))
     }

@@ -46,15 +46,18 @@ pub(crate) fn replace_environment(variables: &[bytes::Bytes]) {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     let ours = |name: &OsStr| VARIABLES.iter().any(|variable| name == *variable);
-    let old: Vec<_> = std::env::vars_os().map(|(name, _)| name).filter(|name| !ours(name)).collect();
+    // Odd names (`=C:`) cannot be set, and not be removed either.
+    let plain = |name: &OsStr| !name.is_empty() && !name.as_bytes().contains(&b'=');
+    let names = std::env::vars_os().map(|(name, _)| name);
+    let old: Vec<_> = names.filter(|name| !ours(name) && plain(name)).collect();
     for name in old {
         // SAFETY: this process has one thread.
         unsafe { std::env::remove_var(name) };
     }
     for variable in variables {
-        let Some(at) = variable.iter().skip(1).position(|byte| *byte == b'=') else { continue };
-        let (name, value) = (OsStr::from_bytes(&variable[..=at]), OsStr::from_bytes(&variable[at + 2..]));
-        if !ours(name) && !variable.contains(&0) {
+        let Some(at) = variable.iter().position(|byte| *byte == b'=') else { continue };
+        let (name, value) = (OsStr::from_bytes(&variable[..at]), OsStr::from_bytes(&variable[at + 1..]));
+        if !ours(name) && plain(name) && !variable.contains(&0) {
             // SAFETY: this process has one thread.
             unsafe { std::env::set_var(name, value) };
         }

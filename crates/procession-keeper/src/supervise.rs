@@ -4,6 +4,7 @@
 //! Decides nothing about what an event means: that is the machine. Knows the one order that
 //! matters here: whether a child reached its program is read before its death is told.
 
+mod hold;
 mod image;
 mod start;
 mod tree;
@@ -25,6 +26,7 @@ use crate::sys::clock::wall_us;
 use crate::sys::process::{has_ended, signal, stat};
 use crate::tree::watch::{Order, Report, Silence};
 use crate::world::{Alarm, World};
+use hold::wait_for_bytes;
 use tree::Tree;
 
 pub(crate) use start::{not_started, start};
@@ -73,6 +75,8 @@ pub(crate) struct Attempt {
     looks: (u32, u32),
     /// It was ending by itself when somebody first wanted it ended.
     unasked: bool,
+    /// The server was given duplicates of its descriptors.
+    held: bool,
 }
 
 impl Attempt {
@@ -261,7 +265,11 @@ impl Attempt {
         let mut waiting = false;
         for (index, stream) in self.output.streams() {
             if index == number && self.open[index] {
+                let was_patient = stream.is_patient();
                 let progress = stream.take();
+                if was_patient && !stream.is_patient() {
+                    wait_for_bytes(stream, (self.id, index), world);
+                }
                 if progress == Progress::Ended {
                     // Level-triggered: a closed pipe would wake us for ever.
                     world.events.remove(stream.pipe());
@@ -284,7 +292,13 @@ impl Attempt {
 
     /// Small output has become old.
     pub(crate) fn write_out(&mut self, world: &mut World) {
-        self.output.write_out();
+        for (index, stream) in self.output.streams() {
+            let was_patient = stream.is_patient();
+            stream.write_out();
+            if was_patient && !stream.is_patient() && self.open[index] {
+                wait_for_bytes(stream, (self.id, index), world);
+            }
+        }
         self.tell_of_output(world);
     }
 
@@ -344,12 +358,14 @@ impl Attempt {
         self.started_us = wall_us();
         let started = self.describe(world);
         world.outbox.say(&ToServer::Started(started));
+        self.hold_later(world);
     }
 
     fn drain(&mut self, world: &mut World) -> Option<Input> {
         let mut empty = true;
         for (index, stream) in self.output.streams() {
             if self.open[index] {
+                stream.stop_waiting();
                 match stream.take() {
                     Progress::Empty => {}
                     Progress::More => empty = false,
@@ -374,6 +390,7 @@ impl Attempt {
         world.timers.disarm(Alarm::WriteOut(self.id));
         world.timers.disarm(Alarm::Notice(self.id));
         world.timers.disarm(Alarm::Answer(self.id));
+        world.timers.disarm(Alarm::Hold(self.id));
         let containment = world.containment();
         let (stdout, stderr) = self.output.close();
         let (ending, usage) = ending(self.machine.verdict(), self.status);

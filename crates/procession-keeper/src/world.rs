@@ -3,12 +3,14 @@
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use procession_core::attempt::{Instant, Timer};
-use procession_core::frame::{Message, OutputNotice, ToServer};
+use procession_core::frame::{OutputNotice, ToServer};
 use procession_core::id::AttemptKey;
 use procession_core::record::{Containment, ExitRecord};
 use rustix::process::{Pid, Signal};
@@ -16,6 +18,7 @@ use rustix::process::{Pid, Signal};
 use crate::events::{AttemptId, Events, ServerId};
 use crate::journal::Journal;
 use crate::orphans::{self, Escaped};
+use crate::outbox::Words;
 use crate::spawn::Process;
 use crate::startup::Inherited;
 use crate::sys::clone::Method;
@@ -40,6 +43,8 @@ pub(crate) enum Alarm {
     Notice(AttemptId),
     /// A monitor owes an answer.
     Answer(AttemptId),
+    /// The server is to hold duplicates of its descriptors.
+    Hold(AttemptId),
     /// Monitors whose attempts did not wait for them are ended.
     EndOverdue,
     /// The server is started again.
@@ -48,6 +53,8 @@ pub(crate) enum Alarm {
     KillServer(ServerId),
     /// A handover takes too long.
     Handover,
+    /// So does a start.
+    ReadyLate,
     /// Cgroups that were not empty are removed.
     TendCgroups,
     /// Orphans are reaped.
@@ -102,6 +109,8 @@ pub(crate) struct World {
     pub(crate) stacks: Stacks,
     pub(crate) trees: Trees,
     pub(crate) null: Rc<OwnedFd>,
+    /// See the module `monitors`; every monitor has a copy.
+    pub(crate) monitors: OwnedFd,
     /// Children that are ours to reap; all others are orphans.
     pub(crate) own: HashSet<Pid>,
     /// What may run on though its attempt is over: monitors of what was left running, and
@@ -119,6 +128,14 @@ impl World {
         match self.trees {
             Trees::Cgroups(_) => Containment::Cgroup,
             Trees::Monitors => Containment::Monitor,
+        }
+    }
+
+    /// The folder of attempts' cgroups; empty where there is none.
+    pub(crate) fn cgroups_folder(&self) -> Bytes {
+        match &self.trees {
+            Trees::Cgroups(cgroups) => Bytes::copy_from_slice(cgroups.folder().as_os_str().as_bytes()),
+            Trees::Monitors => Bytes::new(),
         }
     }
 
@@ -177,7 +194,7 @@ const ENOUGH: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     pub(crate) open: bool,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) news: Words,
     /// Bytes before these that its socket has not taken yet.
     pub(crate) backlog: usize,
 }
@@ -186,12 +203,19 @@ impl Outbox {
     /// Bounded by what can be said at all: one start and one end an attempt, and answers.
     pub(crate) fn say(&mut self, message: &ToServer) {
         if self.open {
-            message.encode(&mut self.bytes);
+            self.news.say(message);
+        }
+    }
+
+    /// With these descriptors.
+    pub(crate) fn say_with(&mut self, message: &ToServer, fds: Vec<OwnedFd>) {
+        if self.open {
+            self.news.say_with(message, fds);
         }
     }
 
     pub(crate) fn mention(&mut self, notice: OutputNotice) {
-        if self.backlog + self.bytes.len() < ENOUGH {
+        if self.backlog + self.news.len() < ENOUGH {
             self.say(&ToServer::Output(notice));
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -19,7 +19,7 @@ use crate::background::{Background, EXIT_BUG, EXIT_CONFIG};
 use crate::board::Board;
 use crate::cli::ServerArgs;
 use crate::config::{Auth, Config, LoadOptions, Severity, Snapshot, load, restore};
-use crate::data::DataDir;
+use crate::data::{DataDir, replace};
 use crate::drain::{Drain, Stage};
 use crate::facts::Facts;
 use crate::handover::Handover;
@@ -28,10 +28,13 @@ use crate::keeper::{Greeting, KeeperLink, greet};
 use crate::log::{Log, SAID};
 use crate::maintenance;
 use crate::meters::Meters;
-use crate::scheduler::{Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, recover};
+use crate::scheduler::{
+    Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, cgroups_of, recover,
+};
 use crate::space::Space;
 use crate::standby::{Turn, stand_by};
 use crate::submit::Door;
+use crate::succession::{Choice, Estate};
 use crate::way_out;
 
 /// Descriptors kept free of connections: the store, files being read, pipes.
@@ -69,7 +72,10 @@ pub fn run(config_path: &Path, args: &ServerArgs, log: &Log) -> anyhow::Result<u
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(Arc::new(config), loaded_at, greeting, (log, args.daemon)))
+    let status = runtime.block_on(serve(Arc::new(config), loaded_at, greeting, (log, args.daemon)));
+    // Removals under way are the next server's: they may take long.
+    runtime.shutdown_background();
+    status
 }
 
 async fn serve(
@@ -83,13 +89,18 @@ async fn serve(
     let hello = greeting.hello.clone();
     log.take_charge();
     log_start(&config, &hello);
-    std::fs::write(data.server_pid(), format!("{}\n", std::process::id()))?;
-    data.clear_incoming()?;
+    // For people; a disk that is full now must not keep a server from answering.
+    if let Err(error) = replace(&data.server_pid(), &format!("{}\n", std::process::id())) {
+        tracing::warn!(%error, "server.pid cannot be written");
+        // It names a server that is gone.
+        let _ = std::fs::remove_file(data.server_pid());
+    }
+    let mut leftovers = data.half_arrived()?;
     let store = Arc::new(SqliteStore::open(&data.database())?);
     store.put_tasks(config.tasks.keys().cloned().collect()).await?;
 
-    // Held to the end of this function, which is the server's.
-    let (listeners, _held, carrier) = greeting.into_parts();
+    let (listeners, held, carrier) = greeting.into_parts();
+    let estate = Estate::new(&listeners, held, &hello, &data)?;
     let keeper = Arc::new(KeeperLink::default());
     let (sender, mut inbox) = mpsc::unbounded_channel();
     let (link, stopping) = (keeper.clone(), background.stopping().clone());
@@ -101,12 +112,15 @@ async fn serve(
     let owned = Owned::ask(&keeper, &mut inbox).await?;
 
     let (drain, handover) = (Arc::new(Drain::default()), Arc::new(Handover::default()));
-    let scheduler = scheduler(&config, &data, &hello, store.clone(), keeper, &background, &owned)?;
+    let (scratch, left) = ScratchPool::open(&data.scratch(), &owned.scratch())?;
+    leftovers.extend(left);
+    let scheduler = scheduler(&config, &data, &hello, store.clone(), keeper, &background, scratch)?;
     recover(&scheduler, owned, &hello).await?;
     if hello.force {
         scheduler.cancel_removed().await?;
     }
-    start_services(&scheduler, &drain, &config, inbox);
+    start_services(&scheduler, &config);
+    hear_the_keeper(&scheduler, &drain, inbox, estate, cgroups_of(&hello));
     let facts = Facts {
         started_at: Timestamp::now(),
         config_loaded_at: loaded_at,
@@ -117,9 +131,6 @@ async fn serve(
     };
     let context = context(&config, scheduler.clone(), drain.clone(), handover.clone(), &hello, facts)?;
     listen(listeners, &context)?;
-    if let Err(error) = config.snapshot.keep(&data.config_in_force()) {
-        tracing::warn!(%error, "after a crash the config will be read from its file");
-    }
     fault::point("ready.before_send");
     scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
     if hello.renew {
@@ -127,8 +138,13 @@ async fn serve(
     }
     // Said first to the keeper: who reads the line may do anything, also end this process.
     scheduler.keeper.written().await;
+    // Nothing is claimed before: a first server that dies before it is ready is followed by none,
+    // and nobody could say of a claim that it never ran.
+    background.service("dispatcher", scheduler.clone().dispatch(drain.clone()));
+    config.snapshot.keep(&data.config_in_force());
+    scheduler.remove_in_time(leftovers);
     if daemon {
-        go_quiet(&data)?;
+        go_quiet(&data);
     }
     log.ready();
     announce(&hello, log);
@@ -174,7 +190,7 @@ fn scheduler(
     store: Arc<dyn Store>,
     keeper: Arc<KeeperLink>,
     background: &Background,
-    owned: &Owned,
+    scratch: ScratchPool,
 ) -> anyhow::Result<Arc<Scheduler>> {
     let board = Arc::new(Board::default());
     let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
@@ -183,7 +199,7 @@ fn scheduler(
         keeper,
         running: Arc::new(Running::new(board.clone())),
         board,
-        scratch: ScratchPool::open(&data.scratch(), &owned.scratch())?,
+        scratch,
         progress: ProgressWatch::new()?,
         data: data.clone(),
         tasks: config.tasks.clone(),
@@ -207,23 +223,8 @@ fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-fn start_services(
-    scheduler: &Arc<Scheduler>,
-    drain: &Arc<Drain>,
-    config: &Arc<Config>,
-    inbox: mpsc::UnboundedReceiver<procession_core::frame::ToServer>,
-) {
+fn start_services(scheduler: &Arc<Scheduler>, config: &Arc<Config>) {
     let background = &scheduler.background;
-    let (one, drain_too) = (scheduler.clone(), drain.clone());
-    background.service("inbox", async move {
-        one.clone().listen(inbox, drain_too).await;
-        // Whose work is put down needs no keeper any more.
-        if !one.background.is_put_down() {
-            tracing::error!("the keeper is gone; the server ends");
-            one.background.log().exit(EXIT_BUG);
-        }
-    });
-    background.service("dispatcher", scheduler.clone().dispatch(drain.clone()));
     let watcher = scheduler.clone();
     background.service("progress", async move {
         if let Err(error) = watcher.progress.run(&watcher.running, &watcher.background).await {
@@ -235,6 +236,34 @@ fn start_services(
     background.service("retention by age", maintenance::retain(scheduler.clone(), retention.finished));
     background.service("retention by size", maintenance::bound(scheduler.clone(), retention.output));
     background.service("free space", maintenance::watch_space(scheduler.clone(), retention.min_free));
+}
+
+/// Until the keeper is gone; then its jobs are settled, and this process ends or becomes the
+/// keeper.
+fn hear_the_keeper(
+    scheduler: &Arc<Scheduler>,
+    drain: &Arc<Drain>,
+    inbox: mpsc::UnboundedReceiver<procession_core::frame::ToServer>,
+    estate: Estate,
+    cgroups: Option<PathBuf>,
+) {
+    let (one, drain) = (scheduler.clone(), drain.clone());
+    scheduler.background.service("inbox", async move {
+        one.clone().listen(inbox, drain.clone()).await;
+        // Whose work is put down needs no keeper any more.
+        if one.background.is_put_down() {
+            return;
+        }
+        one.settle(cgroups).await;
+        if drain.stage() == Stage::Serving && Choice::here() == Choice::Serve {
+            tracing::warn!(target: SAID, "the keeper was killed; this process takes its place");
+            one.background.log().flush();
+            let error = estate.serve();
+            tracing::error!(%error, "no keeper could be made of this process");
+        }
+        tracing::error!("the keeper is gone; the server ends");
+        one.background.log().exit(EXIT_BUG);
+    });
 }
 
 fn context(
@@ -306,9 +335,11 @@ fn listen(listeners: Vec<std::os::fd::OwnedFd>, context: &http::Context) -> anyh
 }
 
 /// Lets go of where whoever started the daemon speaks.
-fn go_quiet(data: &DataDir) -> anyhow::Result<()> {
-    let log = procession_keeper::open_log(&data.stderr_log())?;
-    Ok(procession_keeper::replace_output(&log, &log)?)
+fn go_quiet(data: &DataDir) {
+    let log = procession_keeper::open_log(&data.stderr_log());
+    if let Err(error) = log.and_then(|log| procession_keeper::replace_output(&log, &log)) {
+        tracing::warn!(%error, "what is said outside the log goes where the daemon was started");
+    }
 }
 
 /// Says where the server is; people and scripts wait for this line.

@@ -32,6 +32,7 @@ pub struct Background {
     services: TaskTracker,
     connections: TaskTracker,
     errands: TaskTracker,
+    chores: TaskTracker,
     stop: CancellationToken,
     /// Fires with `stop`, or before it.
     put_down: CancellationToken,
@@ -46,6 +47,7 @@ impl Background {
             services: TaskTracker::new(),
             connections: TaskTracker::new(),
             errands: TaskTracker::new(),
+            chores: TaskTracker::new(),
             put_down: stop.child_token(),
             stop,
         }
@@ -70,6 +72,12 @@ impl Background {
     /// Something short that must be done, though nobody waits for it here.
     pub fn errand(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.errands.spawn(or_exit("errand", work, self.log.clone()));
+    }
+
+    /// Something that may take long and that nothing waits for, not even the end of the process:
+    /// what is left of it the next server does.
+    pub fn chore(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.chores.spawn(or_exit("chore", work, self.log.clone()));
     }
 
     /// Ends the process because nothing it says could be believed any more; the keeper starts

@@ -3,11 +3,13 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use procession_core::id::JobId;
 use procession_store::sqlite::check_place;
+use sha2::{Digest, Sha256};
 
 use crate::removal::remove;
 
@@ -51,6 +53,12 @@ impl DataDir {
     /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The same for every keeper of the directory, and for no other.
+    pub fn label(&self) -> String {
+        let digest = Sha256::digest(self.root.as_os_str().as_bytes());
+        digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The embedded database.
@@ -155,15 +163,9 @@ impl DataDir {
 }
 
 impl DataDir {
-    /// Removes bodies that were still arriving when a server ended.
-    pub fn clear_incoming(&self) -> io::Result<()> {
-        for entry in fs::read_dir(self.incoming())? {
-            let path = entry?.path();
-            if let Err(error) = remove(&path) {
-                tracing::warn!(%error, path = %path.display(), "a half-arrived body stays behind");
-            }
-        }
-        Ok(())
+    /// Bodies that were still arriving when a server ended.
+    pub fn half_arrived(&self) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(self.incoming())?.map(|entry| Ok(entry?.path())).collect()
     }
 
     /// Removes all a job left; nothing to remove is fine.
@@ -194,15 +196,30 @@ impl Stream {
 /// Writes `text` to `path` so that a reader sees the old text or the new, and it survives
 /// a power cut.
 pub fn write_atomically(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    put_in_place(path, mode, |file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    })?;
+    File::open(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?.sync_all()
+}
+
+/// The same for what need not survive that.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
+    put_in_place(path, 0o644, |file| file.write_all(text.as_bytes()))
+}
+
+fn put_in_place(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let fresh = folder.join(name);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    File::open(folder)?.sync_all()
+    let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh);
+    let done = opened.and_then(|mut file| fill(&mut file)).and_then(|()| fs::rename(&fresh, path));
+    if done.is_err() {
+        // Half of it is of no use to anybody.
+        let _ = fs::remove_file(&fresh);
+    }
+    done
 }
 
 /// Makes what was written to `file` and its name in `folder` survive a power cut.

@@ -22,6 +22,7 @@ mod scheduler;
 mod space;
 mod standby;
 mod submit;
+mod succession;
 mod tail;
 mod way_out;
 

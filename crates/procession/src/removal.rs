@@ -23,7 +23,11 @@ pub fn remove(path: &Path) -> io::Result<()> {
         // A folder; what it is says opening it.
         Err(_) => {}
     }
-    let top = open_folder(CWD, path)?;
+    let top = match open_folder(CWD, path) {
+        // Two may remove the same: a server, and the one that takes over from it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
     let mut removal = Removal { top: top.as_fd(), moved: 0 };
     // Each round empties all that was there when it began; what it moved up is left for the next.
     loop {
@@ -33,7 +37,10 @@ pub fn remove(path: &Path) -> io::Result<()> {
             break;
         }
     }
-    fs::remove_dir(path)
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 struct Removal<'a> {
@@ -53,10 +60,15 @@ impl Removal<'_> {
             }
             if depth == DEPTH {
                 self.moved += 1;
-                renameat(folder, &name, self.top, format!(".moved-{}", self.moved))?;
-                continue;
+                match renameat(folder, &name, self.top, format!(".moved-{}", self.moved)) {
+                    Ok(()) | Err(Errno::NOENT) => continue,
+                    Err(error) => return Err(error.into()),
+                }
             }
-            let inner = open_inner(folder, &name)?;
+            let inner = match open_inner(folder, &name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
             self.empty(inner.as_fd(), depth + 1)?;
             drop(inner);
             match unlinkat(folder, &name, AtFlags::REMOVEDIR) {

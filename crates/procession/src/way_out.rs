@@ -21,7 +21,7 @@ pub const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Requests that change something get this long before the store is given away; the next
 /// server takes nothing until then.
-const CHANGES: Duration = Duration::from_secs(2);
+const CHANGES: Duration = Duration::from_secs(8);
 
 /// Ends that are being recorded, launches that are being made ready.
 const ERRANDS: Duration = Duration::from_secs(5);
@@ -36,6 +36,7 @@ pub async fn drain(scheduler: &Arc<Scheduler>, drain: &Drain, config: &Config) {
     let running = scheduler.running.len();
     let log = scheduler.background.log();
     if asked.borrow().keep_jobs {
+        launches_are_made(scheduler).await;
         tracing::info!(target: SAID, running, "stopping: what runs is left to the keeper");
         return log.say(&format!("stopping: {running} running jobs are left to the keeper"));
     }
@@ -46,7 +47,7 @@ pub async fn drain(scheduler: &Arc<Scheduler>, drain: &Drain, config: &Config) {
     loop {
         let shutdown = *asked.borrow_and_update();
         if shutdown.keep_jobs {
-            return;
+            return launches_are_made(scheduler).await;
         }
         let patience = shutdown.timeout.unwrap_or(config.server.stop_timeout);
         tokio::select! {
@@ -63,6 +64,14 @@ pub async fn drain(scheduler: &Arc<Scheduler>, drain: &Drain, config: &Config) {
     if timeout(longest + LAST_WORDS, scheduler.running.none_left()).await.is_err() {
         // Their ends wait in the keeper's journal for the next server.
         tracing::error!(running = scheduler.running.len(), "some ends could not be recorded");
+    }
+}
+
+/// What is claimed and still being made ready goes to the keeper before the goodbye: nobody
+/// else knows that it never ran.
+async fn launches_are_made(scheduler: &Scheduler) {
+    if !scheduler.background.errands_done(ERRANDS).await {
+        tracing::warn!("some launches are not ready; what was claimed may be lost");
     }
 }
 

@@ -199,8 +199,6 @@ pub struct Servers {
     pub pause_us: u64,
     /// One of them was ready.
     pub ever_ready: bool,
-    /// What stands at the program's path did not become ready.
-    pub distrusted: bool,
     /// The one that serves.
     pub current: Option<Up>,
     /// Those that have handed over.
@@ -276,6 +274,8 @@ pub struct Attempt {
     pub unasked: bool,
     /// Its alarms.
     pub alarms: Vec<Alarm>,
+    /// The server holds duplicates of its descriptors.
+    pub held: bool,
 }
 
 /// The machine of [`crate::attempt`].
@@ -337,6 +337,8 @@ pub struct Stream {
     pub total: u64,
     /// Where they are.
     pub sink: Sink,
+    /// Little of it stays in the pipe.
+    pub patient: bool,
 }
 
 /// Where the bytes of a stream are.

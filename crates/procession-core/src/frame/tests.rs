@@ -141,8 +141,8 @@ fn launch() -> impl Strategy<Value = Launch> {
 fn to_server() -> impl Strategy<Value = ToServer> {
     let numbers = any::<(u32, u64, [u8; 16], u32)>();
     let ways = any::<(u32, bool, bool, bool)>();
-    let hello = (numbers, containment(), prop::collection::vec(bytes(), 0..3), ways).prop_map(
-        |((version, generation, boot_id, keeper_pid), containment, listeners, ways)| {
+    let hello = (numbers, containment(), prop::collection::vec(bytes(), 0..3), ways, bytes()).prop_map(
+        |((version, generation, boot_id, keeper_pid), containment, listeners, ways, cgroups)| {
             let (held, standby, renew, force) = ways;
             Hello {
                 version,
@@ -155,11 +155,20 @@ fn to_server() -> impl Strategy<Value = ToServer> {
                 standby,
                 renew,
                 force,
+                cgroups,
             }
         },
     );
-    let held =
-        (key(), any::<(bool, bool)>()).prop_map(|(key, (stdout, stderr))| Held { key, stdout, stderr });
+    let held = (key(), any::<(bool, bool, i64)>(), bytes(), bytes()).prop_map(
+        |(key, (stdout, stderr, started_us), cgroup, cookie)| Held {
+            key,
+            stdout,
+            stderr,
+            cgroup,
+            started_us,
+            cookie,
+        },
+    );
     let notice =
         (key(), any::<(u64, u64)>()).prop_map(|(key, (stdout, stderr))| OutputNotice { key, stdout, stderr });
     let lists =
@@ -385,6 +394,7 @@ fn f05_version_1_is_understood() {
         standby: false,
         renew: false,
         force: false,
+        cgroups: Bytes::new(),
     };
     assert_eq!(decode(&hello, 3), Ok(vec![ToServer::Hello(expected)]));
     let shutdown = Shutdown { now: true, ..Shutdown::default() };

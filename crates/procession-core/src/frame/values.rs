@@ -198,6 +198,7 @@ impl Value for Hello {
         w.flag(self.standby);
         w.flag(self.renew);
         w.flag(self.force);
+        w.bytes(&self.cgroups);
     }
 
     fn read(r: &mut Reader) -> Read<Self> {
@@ -212,6 +213,7 @@ impl Value for Hello {
             standby: r.flag()?,
             renew: r.flag()?,
             force: r.flag()?,
+            cgroups: r.bytes()?,
         })
     }
 }
@@ -256,10 +258,20 @@ impl Value for Held {
         self.key.write(w);
         w.flag(self.stdout);
         w.flag(self.stderr);
+        w.bytes(&self.cgroup);
+        w.i64(self.started_us);
+        w.bytes(&self.cookie);
     }
 
     fn read(r: &mut Reader) -> Read<Self> {
-        Ok(Self { key: AttemptKey::read(r)?, stdout: r.flag()?, stderr: r.flag()? })
+        Ok(Self {
+            key: AttemptKey::read(r)?,
+            stdout: r.flag()?,
+            stderr: r.flag()?,
+            cgroup: r.bytes()?,
+            started_us: r.i64()?,
+            cookie: r.bytes()?,
+        })
     }
 }
 

@@ -5,6 +5,8 @@
 //! counted and dropped.
 
 mod image;
+mod inherit;
+mod patience;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -47,6 +49,8 @@ pub(crate) struct Stream {
     layout: Layout,
     total: u64,
     sink: Sink,
+    /// See `patience`.
+    patient: bool,
 }
 
 #[derive(Debug)]
@@ -62,7 +66,7 @@ enum Sink {
 impl Stream {
     pub(crate) fn new(pipe: OwnedFd, path: PathBuf, limit: u64) -> Self {
         let sink = Sink::Memory { bytes: vec![], tried: false };
-        Self { pipe, path, limit, layout: Layout::new(limit), total: 0, sink }
+        Self { pipe, path, limit, layout: Layout::new(limit), total: 0, sink, patient: false }
     }
 
     pub(crate) fn pipe(&self) -> BorrowedFd<'_> {
@@ -74,6 +78,7 @@ impl Stream {
         let start = self.total;
         while self.total - start < TURN {
             let taken = match &mut self.sink {
+                Sink::Memory { .. } if self.patient => self.by_waiting(),
                 Sink::Memory { .. } => self.by_memory(),
                 Sink::File { splices: true, .. } => self.by_splice(),
                 Sink::File { splices: false, .. } | Sink::Full { .. } => self.by_reading(),
@@ -88,9 +93,10 @@ impl Stream {
         Progress::More
     }
 
-    /// Whether bytes wait in memory for a file.
+    /// Whether bytes wait for a file, in memory or in the pipe.
     pub(crate) fn is_waiting(&self) -> bool {
-        matches!(&self.sink, Sink::Memory { bytes, tried: false } if !bytes.is_empty())
+        let Sink::Memory { bytes, tried: false } = &self.sink else { return false };
+        !bytes.is_empty() || (self.patient && self.is_pending())
     }
 
     /// Bytes that readers of the file find.
@@ -105,6 +111,9 @@ impl Stream {
     /// From memory to the file before memory is full. If there is no making one, memory
     /// still holds everything.
     pub(crate) fn write_out(&mut self) {
+        if self.patient && self.is_pending() {
+            self.write_pending();
+        }
         if let Sink::Memory { bytes, tried } = &mut self.sink
             && !bytes.is_empty()
             && !*tried

@@ -78,7 +78,7 @@ impl Given {
 
 pub(crate) fn pid(number: i32) -> Result<Pid, Missing> {
     // Numbers below are groups, or everybody.
-    Pid::from_raw(number).filter(|_| number > 0).ok_or(Missing::Process(number))
+    (number > 0).then(|| Pid::from_raw(number)).flatten().ok_or(Missing::Process(number))
 }
 
 #[cfg(test)]

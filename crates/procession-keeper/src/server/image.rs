@@ -2,11 +2,11 @@
 
 use std::os::fd::AsFd;
 
-use bytes::Bytes;
 use procession_core::frame::{Decoder, Message, ToKeeper, image};
 
 use super::{LINGER, Server};
 use crate::events::ServerId;
+use crate::outbox::Words;
 use crate::renew::{Given, Missing, Names};
 use crate::world::{Alarm, World};
 
@@ -21,19 +21,20 @@ impl Server {
     pub(crate) fn to_image<'a>(
         &'a self,
         held_back: &[ToKeeper],
-        news: &[u8],
+        news: Option<&'a Words>,
         names: &mut Names<'a>,
     ) -> image::Up {
         let mut unread = vec![];
         held_back.iter().for_each(|message| message.encode(&mut unread));
         unread.extend_from_slice(self.decoder.unread());
+        let (unsent, attached) = Words::to_image([Some(&self.unsent), news], names);
         image::Up {
             id: self.id.0,
             process: names.process(&self.process),
             socket: self.socket.as_ref().map(|socket| names.of(socket.as_fd())),
             unread: unread.into(),
-            unsent: [&self.unsent, news].concat().into(),
-            attached: vec![],
+            unsent: unsent.into(),
+            attached,
             greeted: self.greeted,
             ready: self.ready,
             since: self.since,
@@ -54,7 +55,7 @@ impl Server {
             newborn: None,
             socket: image.socket.map(|socket| given.take(socket)).transpose()?.map(Into::into),
             decoder,
-            unsent: Bytes::into(image.unsent),
+            unsent: Words::from_image(&image.unsent, image.attached, given)?,
             greeted: image.greeted,
             ready: image.ready,
             // The next flush finds out.

@@ -52,7 +52,7 @@ impl Servers {
     pub(crate) fn to_image<'a>(
         &'a self,
         held_back: &[ToKeeper],
-        outbox: &Outbox,
+        outbox: &'a Outbox,
         names: &mut Names<'a>,
     ) -> image::Servers {
         let current = self.current.as_ref();
@@ -60,9 +60,8 @@ impl Servers {
             generation: self.generation,
             pause_us: u64::try_from(self.pause.as_micros()).unwrap_or(u64::MAX),
             ever_ready: self.ever_ready,
-            distrusted: self.distrusted,
-            current: current.map(|server| server.to_image(held_back, &outbox.bytes, names)),
-            retired: self.retired.iter().map(|server| server.to_image(&[], &[], names)).collect(),
+            current: current.map(|server| server.to_image(held_back, Some(&outbox.news), names)),
+            retired: self.retired.iter().map(|server| server.to_image(&[], None, names)).collect(),
         }
     }
 
@@ -76,7 +75,6 @@ impl Servers {
         self.generation = image.generation;
         self.pause = Duration::from_micros(image.pause_us);
         self.ever_ready = image.ever_ready;
-        self.distrusted = image.distrusted;
         let listens = image.current.as_ref().is_some_and(|current| current.socket.is_some());
         world.outbox.reset(listens);
         self.current = image.current.map(|image| Server::from_image(image, given, world)).transpose()?;

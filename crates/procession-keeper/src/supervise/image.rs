@@ -9,6 +9,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
 use super::Attempt;
+use super::hold::{NEWS, part};
 use super::tree::{Tree, Watch};
 use crate::events::{AttemptId, Part, Source};
 use crate::output::Output;
@@ -19,7 +20,7 @@ use crate::tree::watch::Wire;
 use crate::world::{Alarm, World};
 
 /// The alarms of an attempt; their places are their numbers in an image.
-fn alarms(id: AttemptId) -> [Alarm; 7] {
+fn alarms(id: AttemptId) -> [Alarm; 8] {
     [
         Alarm::Attempt(id, Timer::Exec),
         Alarm::Attempt(id, Timer::Deadline),
@@ -28,6 +29,7 @@ fn alarms(id: AttemptId) -> [Alarm; 7] {
         Alarm::WriteOut(id),
         Alarm::Notice(id),
         Alarm::Answer(id),
+        Alarm::Hold(id),
     ]
 }
 
@@ -61,6 +63,7 @@ impl Attempt {
             finished: self.finished,
             looks: self.looks,
             unasked: self.unasked,
+            held: self.held,
             alarms: (0u8..).zip(alarms(self.id)).filter_map(armed).collect(),
         }
     }
@@ -91,6 +94,7 @@ impl Attempt {
             status: None,
             looks: image.looks,
             unasked: image.unasked,
+            held: image.held,
         })
     }
 
@@ -131,8 +135,9 @@ impl Attempt {
         }
         for (index, stream) in self.output.streams() {
             if self.open[index] {
-                let part = if index == 0 { Part::Stdout } else { Part::Stderr };
-                world.events.add(stream.pipe(), Source::Attempt(self.id, part))?;
+                let source = Source::Attempt(self.id, part(index));
+                let flags = if stream.is_patient() { NEWS } else { EventFlags::IN };
+                world.events.add_for(stream.pipe(), source, flags)?;
             }
         }
         Ok(())

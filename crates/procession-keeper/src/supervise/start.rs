@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Attempt;
+use super::hold::part;
 use super::tree::{Tree, Watch};
 use crate::events::{AttemptId, Part, Source};
 use crate::fault;
@@ -96,8 +97,9 @@ fn below_monitor(mut command: Command<'_>, world: &mut World) -> Result<Born, Fa
     command.die_with_parent = true;
     let null = Rc::clone(&world.null);
     let (ours, theirs) = Wire::pair().map_err(Failure::at(Phase::Prepare))?;
-    let process = monitor::start(&theirs, &command, &null, world.method, &mut world.stacks)
-        .map_err(|errno| clone_failure(errno, false))?;
+    let process =
+        monitor::start((&theirs, &world.monitors), &command, &null, world.method, &mut world.stacks)
+            .map_err(|errno| clone_failure(errno, false))?;
     Ok(Born { process, newborn: None, tree: Tree::Monitor(Watch::new(ours)) })
 }
 
@@ -163,6 +165,7 @@ fn supervise(
         status: None,
         looks: (0, 0),
         unasked: false,
+        held: false,
     };
     for action in actions {
         attempt.perform(action, world);
@@ -185,8 +188,7 @@ impl Attempt {
             world.events.add(newborn.status(), source(Part::Status))?;
         }
         for (index, stream) in self.output.streams() {
-            let part = if index == 0 { Part::Stdout } else { Part::Stderr };
-            world.events.add(stream.pipe(), Source::Attempt(self.id, part))?;
+            world.events.add(stream.pipe(), Source::Attempt(self.id, part(index)))?;
             self.open[index] = true;
         }
         Ok(())

@@ -7,6 +7,7 @@ pub(crate) mod clock;
 pub(crate) mod clone;
 pub(crate) mod exec;
 pub(crate) mod fork;
+pub(crate) mod pidfd_info;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod signals;

@@ -23,7 +23,10 @@ use rustix::fs::{Mode, OFlags, XattrFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
+mod leaf;
+
 pub(crate) use image::end_all;
+pub(crate) use leaf::end_leaf;
 
 use super::mount::{OwnCgroup, own_cgroup};
 use crate::spawn::no_op;

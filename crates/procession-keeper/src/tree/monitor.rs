@@ -32,9 +32,10 @@ const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 /// New descendants found while signalling are signalled too, this many times over.
 const SIGNAL_ROUNDS: usize = 8;
 
-/// Forks a monitor that runs `command` and speaks on `wire`.
+/// Forks a monitor that runs `command` and speaks on `wire`; it has the `lock` of the module
+/// `monitors` as long as there is something to end.
 pub(crate) fn start(
-    wire: &Wire,
+    (wire, lock): (&Wire, &OwnedFd),
     command: &Command<'_>,
     null: &OwnedFd,
     method: Method,
@@ -45,8 +46,9 @@ pub(crate) fn start(
     fork(|| {
         detach_standard(null);
         let [stdin, stdout, stderr] = command.stdio;
-        keep_only(&[wire.descriptor(), children.as_fd(), stdin, stdout, stderr]);
-        let mut monitor = Monitor { wire, children: &children, job: Job::default(), stage: Stage::Running };
+        keep_only(&[wire.descriptor(), lock.as_fd(), children.as_fd(), stdin, stdout, stderr]);
+        let mut monitor =
+            Monitor { wire, lock, children: &children, job: Job::default(), stage: Stage::Running };
         monitor.begin(command, method, stacks);
         monitor.run(stacks);
     })
@@ -72,6 +74,7 @@ enum Stage {
 
 struct Monitor<'a> {
     wire: &'a Wire,
+    lock: &'a OwnedFd,
     children: &'a OwnedFd,
     job: Job,
     stage: Stage,
@@ -94,6 +97,7 @@ impl Monitor<'_> {
                 // The job's own ends are the job's alone: its end is their end.
                 keep_only(&[
                     self.wire.descriptor(),
+                    self.lock.as_fd(),
                     self.children.as_fd(),
                     leader.pidfd.as_fd(),
                     newborn.status(),
@@ -212,6 +216,8 @@ impl Monitor<'_> {
             (Order::Leave, Stage::Ended) => {
                 self.count();
                 self.tell_of_the_end();
+                // Nobody has to wait for what is left alone.
+                keep_only(&[self.wire.descriptor(), self.children.as_fd()]);
                 self.stage = Stage::Left;
             }
             (Order::Locate, _) => {

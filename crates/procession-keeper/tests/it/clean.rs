@@ -10,7 +10,7 @@ use procession_core::record::{Containment, ExitRecord};
 use crate::keeper::{Keeper, LEVELS, bytes};
 
 /// What `print-state` printed.
-fn state(record: &ExitRecord) -> BTreeMap<String, String> {
+pub(crate) fn state(record: &ExitRecord) -> BTreeMap<String, String> {
     let text = std::str::from_utf8(&record.stdout.tail).expect("text");
     let pairs = text.lines().filter_map(|line| line.split_once(' '));
     pairs.map(|(name, value)| (name.into(), value.into())).collect()

@@ -49,6 +49,9 @@ pub(crate) struct Server {
     heard: VecDeque<ToServer>,
     pub(crate) hello: Hello,
     pub(crate) listeners: Vec<OwnedFd>,
+    pub(crate) held: Vec<OwnedFd>,
+    /// Descriptors that came after the greeting, in their order.
+    pub(crate) arrived: Vec<OwnedFd>,
     link: UnixStream,
     pub(crate) pid: u32,
 }
@@ -123,6 +126,17 @@ impl Keeper {
         // A keeper that may not make cgroups says so.
         assert!(server.hello.containment == level || server.hello.containment == Containment::Monitor);
         (keeper, server)
+    }
+
+    /// A keeper whose program is a copy of its own, which may be taken away.
+    pub(crate) fn start_copied(level: Containment) -> (Keeper, Server) {
+        Self::start_by(level, |command| {
+            let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+            let copy = Path::new(&args[0]).join("keeper-host");
+            std::fs::copy(env!("CARGO_BIN_EXE_keeper-host"), &copy).expect("room for it");
+            *command = Command::new(copy);
+            command.args(args).stdin(Stdio::null());
+        })
     }
 
     /// Another keeper on the same files, after this one has ended or was killed.
@@ -278,7 +292,18 @@ impl Server {
                 None => {}
             }
         };
-        Server { control, decoder, heard: VecDeque::new(), hello, listeners, link, pid }
+        let held = listeners.split_off(hello.listeners.len());
+        Server {
+            control,
+            decoder,
+            heard: VecDeque::new(),
+            hello,
+            listeners,
+            held,
+            arrived: vec![],
+            link,
+            pid,
+        }
     }
 
     pub(crate) fn say(&mut self, message: &ToKeeper) {
@@ -322,7 +347,7 @@ impl Server {
             let left = BOUND.saturating_sub(start.elapsed());
             assert!(!left.is_zero(), "waited in vain for {what}; heard {:?}", self.heard);
             self.control.set_read_timeout(Some(left)).expect("set");
-            match std::io::Read::read(&mut self.control, &mut buffer) {
+            match control::receive(&self.control, &mut buffer, &mut self.arrived) {
                 Ok(0) => panic!("the keeper hung up; waited for {what}"),
                 Ok(length) => self.decoder.feed(&buffer[..length]),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -356,6 +381,11 @@ impl Server {
         let record = self.exited(launch.key);
         self.say(&ToKeeper::Ack { key: launch.key });
         record
+    }
+
+    /// Bytes as they are: part of a frame.
+    pub(crate) fn say_bytes(&mut self, bytes: &[u8]) {
+        self.control.write_all(bytes).expect("the keeper listens");
     }
 
     /// What the keeper says it owns.

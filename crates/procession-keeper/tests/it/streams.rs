@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::keeper::{Keeper, LEVELS, bytes, wait_for};
 
 /// The kept bytes of a stream, read as a reader does.
-fn kept(path: &[u8], limit: u64, record: &StreamRecord) -> Vec<u8> {
+pub(crate) fn kept(path: &[u8], limit: u64, record: &StreamRecord) -> Vec<u8> {
     if record.place == OutputPlace::Inline {
         return record.tail.to_vec();
     }
@@ -31,7 +31,7 @@ fn kept(path: &[u8], limit: u64, record: &StreamRecord) -> Vec<u8> {
 }
 
 /// What `flood` wrote there.
-fn flooded(ranges: &[(u64, u64)]) -> [u8; 32] {
+pub(crate) fn flooded(ranges: &[(u64, u64)]) -> [u8; 32] {
     let mut sha = Sha256::new();
     for (from, to) in ranges {
         let part: Vec<u8> = (*from..*to).map(|offset| (offset % 251) as u8).collect();
@@ -40,7 +40,7 @@ fn flooded(ranges: &[(u64, u64)]) -> [u8; 32] {
     sha.finalize().into()
 }
 
-fn sha(bytes: &[u8]) -> [u8; 32] {
+pub(crate) fn sha(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 

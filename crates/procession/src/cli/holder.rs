@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use procession_core::frame::admin::{Answer, Ask};
 use procession_keeper::{AskError, Handle, Identity};
 
@@ -106,6 +106,9 @@ pub(super) fn find(data: &DataDir) -> anyhow::Result<Option<Holder>> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Err(error)
                 .with_context(|| format!("{} belongs to the user the server runs as", path.display()));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            bail!("{} is no folder; `data_dir` has to name one", data.root().display())
         }
         Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
     };

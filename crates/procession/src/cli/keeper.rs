@@ -4,12 +4,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use procession_keeper::{KeeperError, Resumed};
+use procession_keeper::{Identity, KeeperError, Resumed};
 
 use super::KeeperArgs;
 use super::serve::remove_names;
 use crate::background::EXIT_BUG;
-use crate::data::DataDir;
+use crate::data::{DataDir, write_atomically};
 
 /// Keeps on until there is nothing more to keep.
 pub fn run(args: &KeeperArgs) -> ExitCode {
@@ -27,7 +27,21 @@ fn keep(image: i32) -> Result<u8, KeeperError> {
     let resumed = Resumed::read(image)?;
     let state = resumed.state_dir();
     let data = DataDir::existing(state.parent().unwrap_or(Path::new("/")));
+    if resumed.begins_anew() {
+        sign(&data);
+    }
     let status = resumed.keep()?;
     remove_names(&data);
     Ok(status)
+}
+
+/// The files that named the keeper before name this process.
+fn sign(data: &DataDir) {
+    let ourselves = std::process::id();
+    let named = Identity::own()
+        .and_then(|name| std::fs::write(data.lock(), name.to_string()))
+        .and_then(|()| write_atomically(&data.pid(), &format!("{ourselves}\n"), 0o644));
+    if let Err(error) = named {
+        eprintln!("warning: the files LOCK and pid still name the keeper before: {error}");
+    }
 }

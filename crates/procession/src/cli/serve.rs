@@ -14,7 +14,6 @@ use procession_core::frame::admin::{Answer, Ask, Attach, Status};
 use procession_keeper::{
     ContainmentChoice, Conversation, Daemon, Detached, Followed, ServerCommand, Setup, Start, detach,
 };
-use sha2::{Digest, Sha256};
 
 use super::holder::{self, Holder, Lock, Taken};
 use super::listeners::{self, Named};
@@ -158,7 +157,7 @@ fn keep(
             Ok("monitor") => ContainmentChoice::MonitorOnly,
             _ => ContainmentChoice::Best,
         },
-        label: label(data.root()),
+        label: data.label(),
         daemon,
     };
     let status = procession_keeper::run(setup)?;
@@ -265,10 +264,4 @@ fn write_files(data: &DataDir, listeners: &[Named], keeper: &str) -> anyhow::Res
         write_atomically(&data.node(), &format!("{name}\n"), 0o644)?;
     }
     Ok(())
-}
-
-/// The same for every keeper of a data directory, and for no other.
-fn label(data: &Path) -> String {
-    let digest = Sha256::digest(data.as_os_str().as_bytes());
-    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }

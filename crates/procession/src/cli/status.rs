@@ -65,7 +65,7 @@ pub(super) fn run(_: &StatusArgs, global: &Global, screen: &Screen) -> anyhow::R
     let ready = keeper.as_ref().is_some_and(|status| status.ready);
     let server = if ready { stats(folder) } else { None };
     // What is left to itself has closed them.
-    let listens = keeper.as_ref().is_some_and(|status| !status.alone);
+    let listens = !keeper.as_ref().is_some_and(|status| status.alone);
     let listen = std::fs::read_to_string(data.listen()).ok().filter(|_| listens).unwrap_or_default();
     let found = Found { holder, keeper, server, listeners: listen.lines().map(str::to_owned).collect() };
     if screen.is_json() {
@@ -161,7 +161,7 @@ impl Found {
     fn meaning(&self) -> Option<&'static str> {
         Some(match self.state() {
             "silent" => "the keeper does not answer",
-            "orphaned" => "the keeper was killed; its server finishes what ran, which takes seconds",
+            "orphaned" => "the keeper was killed; its server finishes what ran, then ends or takes its place",
             "alone" => "stopped, but jobs run on; `procession serve` takes them over",
             "stopping" => "takes nothing new and waits for what runs",
             "starting" => "does not answer yet",

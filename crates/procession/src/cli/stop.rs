@@ -130,7 +130,7 @@ impl Stopping<'_> {
                 bail!("no keeper answers, so it cannot be asked to keep its jobs");
             }
             if self.holder.process.is_none() {
-                return self.wait_for_heir();
+                return self.wait_for_heir(args, times);
             }
             self.signal(Handle::terminate)?;
             if args.now {
@@ -231,15 +231,21 @@ impl Stopping<'_> {
     }
 
     /// The process that took the lock is gone, and with it whoever could be asked. The server it
-    /// left ends by itself.
-    fn wait_for_heir(&self) -> anyhow::Result<End> {
+    /// left ends by itself, or becomes a keeper that can be asked.
+    fn wait_for_heir(&self, args: &StopArgs, times: &Times) -> anyhow::Result<End> {
         let pid = self.holder.pid();
         self.screen.say(&format!(
             "procession: the keeper, process {pid}, is gone; waiting for the server it left, at most {} s",
             holder::HEIR.as_secs()
         ));
-        if self.holder.ends_within(self.data, holder::HEIR)? {
-            return Ok(End::Stopped);
+        let began = Instant::now();
+        while began.elapsed() < holder::HEIR {
+            if self.holder.ends_within(self.data, LOOK)? {
+                return Ok(End::Stopped);
+            }
+            if let Some(heir) = holder::find(self.data)?.filter(|holder| holder.process.is_some()) {
+                return Stopping { holder: &heir, ..*self }.stop(args, times);
+            }
         }
         bail!(
             "the data directory is still held, but its lock names process {pid}, which is not the one that took it; \

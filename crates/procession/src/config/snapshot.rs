@@ -25,15 +25,16 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Keeps it in a file, readable by its owner only; another one that was there is replaced
-    /// whole.
-    ///
-    /// # Errors
-    /// The file cannot be written, or a path is no text.
-    pub fn keep(&self, file: &Path) -> io::Result<()> {
+    /// whole. Where it cannot be written there is none: an older one would be believed.
+    pub fn keep(&self, file: &Path) {
         if Self::read(file).is_ok_and(|kept| kept == *self) {
-            return Ok(());
+            return;
         }
-        write_atomically(file, &serde_json::to_string(self)?, 0o600)
+        let text = serde_json::to_string(self).map_err(io::Error::from);
+        if let Err(error) = text.and_then(|text| write_atomically(file, &text, 0o600)) {
+            tracing::warn!(%error, "after a crash the config will be read from its file");
+            let _ = fs::remove_file(file);
+        }
     }
 
     /// The one in a file.
@@ -58,7 +59,7 @@ mod tests {
         fs::write(path("procession.toml"), "[task.a]\ncommand = [\"true\"]\nschema = \"s.json\"\n")
             .expect("written");
         let config = load(&path("procession.toml"), &LoadOptions::default()).expect("good");
-        config.snapshot.keep(&path("in-force")).expect("written");
+        config.snapshot.keep(&path("in-force"));
         fs::write(path("procession.toml"), "[task.a\ncomm").expect("written");
         fs::remove_file(path("s.json")).expect("there");
         assert!(load(&path("procession.toml"), &LoadOptions::default()).is_err());

@@ -4,16 +4,19 @@
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use procession_core::frame::{Decoder, Hello, Message, ToKeeper, ToServer};
 use procession_keeper::fault;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+
+use super::held::{Arrivals, HeldTable};
 
 /// What the keeper gives a new server.
 pub struct Greeting {
@@ -66,6 +69,9 @@ pub struct KeeperLink {
     wake: Notify,
     /// How many frames are on the socket.
     written: watch::Sender<u64>,
+    /// For the keeper's death.
+    pub held: HeldTable,
+    gone: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +98,11 @@ impl KeeperLink {
         let _ = self.written.subscribe().wait_for(|written| *written >= sent).await;
     }
 
+    /// The keeper is dead, or has hung up: nothing that is sent reaches anybody.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Outgoing> {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,9 +118,55 @@ impl KeeperLink {
         let Carrier { socket, decoder } = carrier;
         socket.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(socket)?.into_split();
-        tokio::select! {
-            end = read(reader, decoder, inbox) => end,
+        let mut reading = std::pin::pin!(self.read(reader, decoder, inbox));
+        let written = tokio::select! {
+            end = &mut reading => return end,
             end = self.write(writer, stopping) => end,
+        };
+        match written {
+            Ok(()) => Ok(()),
+            // It hears nothing more; what it said before its death still counts.
+            Err(_) => reading.await,
+        }
+    }
+
+    /// Hands on what comes in, but for what is to be held. An end without an error is the
+    /// keeper's.
+    async fn read(
+        &self,
+        reader: OwnedReadHalf,
+        mut decoder: Decoder<ToServer>,
+        inbox: mpsc::UnboundedSender<ToServer>,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0u8; 256 * 1024];
+        let mut arrivals = Arrivals::default();
+        let socket = reader.as_ref();
+        loop {
+            while let Some(frame) = decoder.next().map_err(io::Error::other)? {
+                if let Some(frame) = arrivals.sort(frame, &self.held)
+                    && inbox.send(frame).is_err()
+                {
+                    return Ok(());
+                }
+            }
+            reader.readable().await?;
+            let receive =
+                || procession_keeper::control::receive_all(socket.as_fd(), &mut buffer, &mut arrivals.fds);
+            match socket.try_io(Interest::READABLE, receive) {
+                Ok(received) if received.bytes == 0 => {
+                    self.gone.store(true, Ordering::SeqCst);
+                    return Ok(());
+                }
+                Ok(received) => {
+                    arrivals.arrived(received.truncated);
+                    decoder.feed(&buffer[..received.bytes]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    self.gone.store(true, Ordering::SeqCst);
+                    return Err(error);
+                }
+            }
         }
     }
 
@@ -162,27 +219,5 @@ impl Greeting {
     /// The listening sockets, what is to be held, and what [`KeeperLink::run`] takes.
     pub fn into_parts(self) -> (Vec<OwnedFd>, Vec<OwnedFd>, Carrier) {
         (self.listeners, self.held, Carrier { socket: self.socket, decoder: self.decoder })
-    }
-}
-
-async fn read(
-    reader: OwnedReadHalf,
-    mut decoder: Decoder<ToServer>,
-    inbox: mpsc::UnboundedSender<ToServer>,
-) -> io::Result<()> {
-    let mut buffer = vec![0u8; 256 * 1024];
-    loop {
-        while let Some(frame) = decoder.next().map_err(io::Error::other)? {
-            if inbox.send(frame).is_err() {
-                return Ok(());
-            }
-        }
-        reader.readable().await?;
-        match reader.try_read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => decoder.feed(&buffer[..read]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
     }
 }

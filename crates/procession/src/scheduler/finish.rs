@@ -2,6 +2,7 @@
 //! the keeper may forget it, then the slot is free and whoever waits is told.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use procession_core::frame::ToKeeper;
 use procession_core::job::{Finished, Lease, OutputSummary, StreamSummary};
 use procession_core::outcome::Outcome;
-use procession_core::record::{Ending, ExitRecord, StreamRecord};
+use procession_core::record::{Ending, ExitRecord, StreamRecord, Usage};
 use procession_core::retry::{Next, next};
 use procession_core::task::ResultSource;
 use procession_keeper::fault;
@@ -81,6 +82,13 @@ impl Scheduler {
     pub(super) async fn record_end(&self, finished: Finished) {
         let lease = finished.lease;
         if self.store_end(finished).await == Recorded::Yes {
+            self.leave(lease);
+        }
+    }
+
+    /// Gives back a claim whose attempt was never seen.
+    pub(super) async fn give_back_claim(&self, lease: Lease) {
+        if self.until_stored(|| self.store.release(lease, None)).await.is_some() {
             self.leave(lease);
         }
     }
@@ -177,11 +185,18 @@ impl Scheduler {
     /// Lends a scratch folder again, or removes it without holding anybody up.
     pub(super) fn give_back(&self, number: u32, left: Left) {
         let Some(path) = self.scratch.give_back(number, left) else { return };
+        self.remove_in_time(vec![path]);
+    }
+
+    /// Removes what is of no more use, without holding anybody up.
+    pub fn remove_in_time(&self, paths: Vec<PathBuf>) {
         let background = self.background.clone();
-        self.background.errand(async move {
-            let folder = path.clone();
-            if let Err(error) = background.blocking(move || remove(&path)).await {
-                tracing::warn!(%error, folder = %folder.display(), "a scratch folder stays behind");
+        self.background.chore(async move {
+            for path in paths {
+                let shown = path.display().to_string();
+                if let Err(error) = background.blocking(move || remove(&path)).await {
+                    tracing::warn!(%error, path = shown, "something stays behind");
+                }
             }
         });
     }
@@ -202,7 +217,8 @@ fn finished(
         started_at: ran.then(|| time(record.started_us)),
         finished_at: time(record.finished_us),
         run_ms: ran.then_some(record.run_us / 1000),
-        usage: ran.then_some(record.usage),
+        // Nobody was told what one used that nobody reaped.
+        usage: Some(record.usage).filter(|usage| ran && *usage != Usage::default()),
         output: OutputSummary {
             stdout: summary(record.stdout),
             stderr: summary(record.stderr),

@@ -2,6 +2,7 @@
 //! run, hands them to the keeper, records what the keeper says. Nothing here decides what
 //! may happen to a job (core does) or speaks HTTP.
 
+mod bereaved;
 mod cancel;
 mod collect;
 mod dispatcher;
@@ -32,6 +33,7 @@ use crate::keeper::KeeperLink;
 use crate::meters::Meters;
 use crate::space::Space;
 
+pub use bereaved::cgroups_of;
 pub use pressure::Pressure;
 pub use progress::ProgressWatch;
 pub use recover::{Owned, recover};

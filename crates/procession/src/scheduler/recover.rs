@@ -4,7 +4,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use procession_core::frame::{Hello, Started, ToKeeper, ToServer};
 use procession_core::id::AttemptKey;
@@ -13,7 +12,6 @@ use procession_core::outcome::{CancelledBy, LostReason, Outcome};
 use procession_core::record::ExitRecord;
 use procession_core::recovery::{Verdict, judge};
 use procession_keeper::fault;
-use procession_store::StoreError;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Scheduler;
@@ -83,11 +81,19 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
             Verdict::NeverSeen => unseen.push(claimed.lease),
             Verdict::Lost(reason) => lost.push((claimed.lease, reason)),
         }
+        fault::point("recover.between_rows");
     }
-    // All at once: a thousand rows are a few commits, not a thousand.
-    let released = unseen.into_iter().map(|lease| release(scheduler, lease));
-    try_join_all(released).await?;
-    join_all(lost.into_iter().map(|(lease, reason)| record_loss(scheduler, lease, reason))).await;
+    // Errands: a store that takes nothing now must not keep a server from answering. All at
+    // once: a thousand rows are a few commits, not a thousand.
+    for lease in unseen {
+        fault::point("recover.between_rows");
+        let scheduler_too = scheduler.clone();
+        scheduler.background.errand(async move { scheduler_too.give_back_claim(lease).await });
+    }
+    for (lease, reason) in lost {
+        fault::point("recover.between_rows");
+        scheduler.background.errand(record_loss(scheduler.clone(), lease, reason));
+    }
     for record in owned.over {
         if unrecorded.contains(&record.key) {
             scheduler.background.errand(scheduler.clone().attempt_over(record));
@@ -99,13 +105,7 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
     Ok(())
 }
 
-async fn release(scheduler: &Scheduler, lease: Lease) -> Result<(), StoreError> {
-    fault::point("recover.between_rows");
-    scheduler.store.release(lease, None).await.map(drop)
-}
-
-async fn record_loss(scheduler: &Scheduler, lease: Lease, reason: LostReason) {
-    fault::point("recover.between_rows");
+async fn record_loss(scheduler: Arc<Scheduler>, lease: Lease, reason: LostReason) {
     tracing::warn!(job = %lease.job, ?reason, "an attempt is lost");
     let (outcome, now) = (Outcome::Lost { reason }, Timestamp::now());
     scheduler.record_end(Finished::unseen(lease, outcome, now, &scheduler.revision)).await;

@@ -77,6 +77,12 @@ impl Scheduler {
     fn hand_over(self: &Arc<Self>, claimed: &Claimed, prepared: Result<(Launch, Scratch), Unready>) {
         let (lease, key) = (claimed.lease, claimed.lease.key());
         match prepared {
+            // The keeper died since it was claimed: provably never started.
+            Ok((_, scratch)) if self.keeper.is_gone() => {
+                self.give_back(scratch.number, self.scratch.left_in(scratch.number));
+                let scheduler = self.clone();
+                self.background.errand(async move { scheduler.put_off(lease, Duration::ZERO).await });
+            }
             Ok((launch, scratch)) => {
                 tracing::debug!(job = %lease.job, attempt = lease.attempt.0, "an attempt starts");
                 self.running.lent(key, scratch.number);

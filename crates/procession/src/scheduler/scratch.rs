@@ -17,7 +17,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::removal::remove;
 use rustix::fs::{CWD, Mode, OFlags, RawDir, Stat, fstat, openat};
 
 /// The folders of this server.
@@ -92,23 +91,21 @@ impl Scratch {
 }
 
 impl ScratchPool {
-    /// Clears away the folders of a server before, but for those in `in_use`. What cannot be
-    /// removed stays, and its number is not used.
-    pub fn open(root: &Path, in_use: &BTreeSet<u32>) -> io::Result<Self> {
-        let mut taken = in_use.clone();
+    /// A pool, and what a server before left behind in its place, but for folders `in_use`: to
+    /// be removed, which may take long. Numbers that are there are not used.
+    pub fn open(root: &Path, in_use: &BTreeSet<u32>) -> io::Result<(Self, Vec<PathBuf>)> {
+        let (mut taken, mut left) = (in_use.clone(), Vec::new());
         for entry in fs::read_dir(root)? {
             let entry = entry?;
             let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if number.is_some_and(|number| in_use.contains(&number)) {
-                continue;
-            }
-            if let Err(error) = remove(&entry.path()) {
-                tracing::warn!(%error, folder = %entry.path().display(), "an old scratch folder stays behind");
+            if number.is_none_or(|number| !in_use.contains(&number)) {
                 taken.extend(number);
+                left.push(entry.path());
             }
         }
         let next = taken.last().map_or(0, |last| last + 1);
-        Ok(Self { root: root.to_owned(), state: Mutex::new(PoolState { next, ..PoolState::default() }) })
+        let state = Mutex::new(PoolState { next, ..PoolState::default() });
+        Ok((Self { root: root.to_owned(), state }, left))
     }
 
     /// An empty folder, and whether it was made just now.
@@ -217,11 +214,13 @@ fn holds_only(folder: &OwnedFd, known: &[&str]) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::removal::remove;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn pool() -> (tempfile::TempDir, ScratchPool) {
         let root = tempfile::tempdir().expect("a folder");
-        let pool = ScratchPool::open(root.path(), &BTreeSet::new()).expect("a pool");
+        let (pool, left) = ScratchPool::open(root.path(), &BTreeSet::new()).expect("a pool");
+        assert!(left.is_empty());
         (root, pool)
     }
 
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_server_clears_what_nobody_uses() {
+    fn what_nobody_uses_is_told_and_its_numbers_are_not_used() {
         let root = tempfile::tempdir().expect("a folder");
         let outside = tempfile::tempdir().expect("a folder");
         fs::write(outside.path().join("keep"), "x").expect("written");
@@ -276,10 +275,12 @@ mod tests {
         }
         fs::write(root.path().join("file"), "x").expect("written");
         symlink(outside.path(), root.path().join("9")).expect("linked");
-        let pool = ScratchPool::open(root.path(), &[3].into()).expect("a pool");
+        let (pool, left) = ScratchPool::open(root.path(), &[3].into()).expect("a pool");
+        assert_eq!(left.len(), 5);
+        left.iter().for_each(|path| remove(path).expect("removed"));
         assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 1);
         assert!(outside.path().join("keep").exists());
-        assert_eq!(pool.borrow().expect("a folder").0.number, 4);
+        assert_eq!(pool.borrow().expect("a folder").0.number, 10);
         assert_eq!(pool.left_in(3), Left::Something, "lent by a server before");
     }
 }

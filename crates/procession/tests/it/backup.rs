@@ -45,7 +45,7 @@ fn backup(server: &Server, args: &[&str]) -> (PathBuf, Value) {
 }
 
 #[test]
-fn f43_a_backup_under_load_has_all_that_was_accepted_before_and_what_waited_runs_in_it() {
+fn f43_a_backup_under_load_has_all_that_was_accepted_before_and_what_waited_runs_in_it_heavy() {
     let server = Server::start(TASKS);
     let large = json!({ "text": "x".repeat(200_000) });
     let over = server.run("print", json!({"n": 1}));
@@ -62,6 +62,8 @@ fn f43_a_backup_under_load_has_all_that_was_accepted_before_and_what_waited_runs
         });
         let before: Vec<String> = (0..20).map(|_| server.submit("hold", large.clone())).collect();
         let (folder, said) = backup(&server, &[]);
+        let looked = server.cli(&["doctor"]);
+        assert_eq!(looked.code, Some(0), "rows and files are written meanwhile: {looked:?}");
         stop.store(true, Ordering::Relaxed);
         load.join().expect("no submission failed");
         (before, folder, said)

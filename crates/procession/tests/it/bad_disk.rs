@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{BOUND, Request, Response, Server, Service, Setup, SmallDisk, command, wait_for};
+use crate::harness::{BOUND, Request, Response, Server, Service, Setup, SmallDisk, command, kill, wait_for};
 
 const TASKS: &str = r#"
 [limits]
@@ -77,6 +77,51 @@ fn f07_on_a_full_disk_nothing_is_accepted_and_what_runs_is_recorded_when_there_i
     assert_eq!(server.server_pid(), pid, "without a restart");
     assert_eq!(server.all_jobs("limit=200").len(), running.len() + accepted.len(), "no other job");
     server.run("exit", Value::Null);
+}
+
+#[test]
+fn f07_a_server_that_is_started_again_or_replaced_on_a_full_disk_answers() {
+    let Some(OnSmallDisk { disk, server }) = start("24m") else { return };
+    let running: Vec<String> = (0..4).map(|_| server.running("gate", Value::Null)).collect();
+    let waiting = server.submit("exit", Value::Null);
+    disk.fill(0);
+    for round in 0..3 {
+        let served = server.get("/v1/stats").expect(200).json()["server_pid"].clone();
+        match round {
+            2 => server.reload(),
+            _ => kill(served.as_u64().expect("a number") as u32),
+        }
+        wait_for("another server answers", BOUND, || {
+            server.try_send(&Request::get("/healthz")).is_ok_and(|answer| answer.status == 200)
+        });
+        for id in &running {
+            assert_eq!(server.job(id)["state"], "running", "round {round}");
+        }
+    }
+    fs::write(server.path().join("go"), "").expect("another disk");
+    disk.empty();
+    for (id, code) in running.iter().map(|id| (id, 7)).chain([(&waiting, 3)]) {
+        let job = server.over(id);
+        assert_eq!((&job["exit_code"], &job["attempt"]), (&json!(code), &json!(1)), "{job}");
+        assert_eq!(times_ran(&server, id), 1);
+    }
+}
+
+#[test]
+fn f07_what_a_dead_keeper_left_does_not_keep_a_server_from_answering_on_a_full_disk() {
+    let Some(OnSmallDisk { disk, mut server }) = start("24m") else { return };
+    let running: Vec<String> = (0..4).map(|_| server.running("gate", Value::Null)).collect();
+    server.crash();
+    // What a start writes anew is there already; the rest of the disk is full.
+    disk.fill(64 << 10);
+    server.start_again();
+    for id in &running {
+        assert!(matches!(server.job(id)["state"].as_str(), Some("running" | "lost")));
+    }
+    disk.empty();
+    for id in &running {
+        assert_eq!(server.over(id)["outcome"], json!({"kind": "lost", "reason": "keeper_died"}));
+    }
 }
 
 #[test]

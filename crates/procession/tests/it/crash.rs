@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{BOUND, Request, Server, Setup, at_once, kill, wait_for};
+use crate::harness::{BOUND, Request, Server, Setup, at_once, is_alive, kill, wait_for};
 
 const TASKS: &str = r#"
 [limits]
@@ -152,15 +152,12 @@ fn f03_after_both_are_killed_what_ran_is_lost_and_what_waited_runs() {
 
 #[test]
 fn f02_after_the_keeper_is_killed_no_end_is_invented_and_no_process_is_left() {
-    let mut server = Server::start(TASKS);
+    let mut server = Setup::new(TASKS).env("PROCESSION_ON_KEEPER_DEATH", "exit").start();
     let id = server.running("gate", Value::Null);
     let ends_with_it = server.server_pid();
     kill(server.keeper_pid());
     server.ended();
-    wait_for("its server ends or becomes the keeper", BOUND, || {
-        !fs::exists(format!("/proc/{ends_with_it}")).unwrap_or(true)
-            || server.try_send(&Request::get("/readyz")).is_ok_and(|answer| answer.status == 200)
-    });
+    wait_for("its server ends", BOUND, || !is_alive(ends_with_it));
     server.start_again();
     let job = server.over(&id);
     assert_eq!(job["outcome"]["kind"], "lost", "{job}");

@@ -294,6 +294,21 @@ fn f02_f12_whoever_comes_while_the_server_of_a_killed_keeper_ends_waits_for_it()
 }
 
 #[test]
+fn f02_a_stop_that_comes_before_a_server_takes_its_keepers_place_ends_that_too() {
+    let server = Setup::new(TASKS).env("PROCESSION_ON_KEEPER_DEATH", "serve").start();
+    let left = server.server_pid();
+    signal(left, Signal::STOP);
+    kill(server.keeper_pid());
+    wait_for("the keeper is gone", BOUND, || !is_alive(server.keeper_pid()));
+    let stop = Verb::begin(server.path(), &["stop"]);
+    stop.says("waiting for the server it left");
+    signal(left, Signal::CONT);
+    assert_eq!(stop.code(), Some(0));
+    assert!(!is_alive(left));
+    assert_eq!(server.cli(&["status"]).code, Some(3));
+}
+
+#[test]
 fn f45_what_a_killed_keeper_left_behind_does_not_hinder_the_next() {
     let mut server = Server::start(TASKS);
     let (keeper, data) = (server.keeper_pid(), server.data());

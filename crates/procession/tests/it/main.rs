@@ -10,6 +10,7 @@ mod admission;
 mod artifacts;
 mod backup;
 mod bad_disk;
+mod bereaved;
 mod body;
 mod cancel;
 mod cli;

@@ -73,7 +73,14 @@ impl Dice {
             1 => Sink::File(self.fd(), self.flag()),
             _ => Sink::Full { file: self.maybe(Dice::fd), written: self.number(), tail: self.bytes() },
         };
-        Stream { pipe: self.fd(), path: self.bytes(), limit: self.number(), total: self.number(), sink }
+        Stream {
+            pipe: self.fd(),
+            path: self.bytes(),
+            limit: self.number(),
+            total: self.number(),
+            sink,
+            patient: self.flag(),
+        }
     }
 
     fn machine(&mut self) -> Machine {
@@ -129,6 +136,7 @@ impl Dice {
             looks: (self.small(), self.small()),
             unasked: self.flag(),
             alarms: self.some(Dice::alarm),
+            held: self.flag(),
         }
     }
 
@@ -169,7 +177,6 @@ impl Dice {
                 generation: self.number(),
                 pause_us: self.number(),
                 ever_ready: self.flag(),
-                distrusted: self.flag(),
                 current: self.maybe(Dice::up),
                 retired: self.some(Dice::up),
             },

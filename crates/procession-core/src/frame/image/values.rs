@@ -46,15 +46,15 @@ fields!(Process: pid pidfd);
 fields!(Overdue: until process);
 fields!(Cgroups: name joins_before_exec next leaving);
 fields!(Slot: path number name folder events killed);
-fields!(Servers: generation pause_us ever_ready distrusted current retired);
+fields!(Servers: generation pause_us ever_ready current retired);
 fields!(Up: id process socket unread unsent attached greeted ready since);
 fields!(Attached: at fds);
 fields!(Attempt: key cookie machine process tree output open told pid start_ticks started_us started
-    finished_us finished looks unasked alarms);
+    finished_us finished looks unasked alarms held);
 fields!(Machine: state bounds verdict);
 fields!(Bounds: timeout grace leave_children);
 fields!(Watch: wire wait_status usage leaked left swept);
-fields!(Stream: pipe path limit total sink);
+fields!(Stream: pipe path limit total sink patient);
 fields!(Alarm: kind at);
 fields!(Ending: asked status goodbye alone_until attempts_ended wish);
 

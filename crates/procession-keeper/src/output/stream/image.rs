@@ -29,6 +29,7 @@ impl Stream {
             limit: self.limit,
             total: self.total,
             sink,
+            patient: self.patient,
         }
     }
 
@@ -48,6 +49,7 @@ impl Stream {
             layout: Layout::new(image.limit),
             total: image.total,
             sink,
+            patient: image.patient,
         })
     }
 }

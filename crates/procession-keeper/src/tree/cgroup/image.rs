@@ -59,9 +59,13 @@ impl Cgroups {
 }
 
 impl Slot {
+    pub(crate) fn path_bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(self.path.as_os_str().as_bytes())
+    }
+
     pub(crate) fn to_image<'a>(&'a self, names: &mut Names<'a>) -> image::Slot {
         image::Slot {
-            path: Bytes::copy_from_slice(self.path.as_os_str().as_bytes()),
+            path: self.path_bytes(),
             number: self.number,
             name: self.name.clone().into(),
             folder: names.of(self.folder.as_fd()),

@@ -14,7 +14,7 @@ use procession_store::{Applied, SqliteStore, Store, StoreError, Submitted};
 use crate::fixture::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f43_a_backup_under_load_has_every_job_that_was_acknowledged_before_it() {
+async fn f43_a_backup_under_load_has_every_job_that_was_acknowledged_before_it_heavy() {
     let (folder, path) = place();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).expect("a new store"));
     let stop = Arc::new(AtomicBool::new(false));

@@ -71,6 +71,7 @@ impl OwnKeeper {
             standby: standby.is_some(),
             renew: false,
             force: standby == Some(true),
+            cgroups: Default::default(),
         };
         let mut bytes = Vec::new();
         ToServer::Hello(hello).encode(&mut bytes);

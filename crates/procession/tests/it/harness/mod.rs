@@ -33,7 +33,7 @@ pub use digest::sha256;
 pub use disk::SmallDisk;
 pub use events::{Event, Events};
 pub use keeper::{Child, OwnKeeper};
-pub use process::{Process, command, end, is_alive, kill, memory_kib, signal};
+pub use process::{Process, command, end, is_alive, kill, memory_kib, pid, signal};
 pub use request::Request;
 pub use response::Response;
 pub use server::Server;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Output};
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
@@ -186,6 +186,11 @@ impl Server {
         let mut before = std::mem::replace(&mut self.child, self.setup.spawn());
         std::thread::spawn(move || before.wait());
         self.wait_until_it_listens();
+    }
+
+    /// Another one on the same data, which is to refuse; how it ended.
+    pub fn again(&self) -> Output {
+        self.setup.refused()
     }
 
     /// Living processes of its jobs.

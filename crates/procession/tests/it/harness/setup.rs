@@ -146,6 +146,8 @@ impl Setup {
         // The system's own programs first: a wrapper in somebody's PATH is slow.
         let path = std::env::var("PATH").unwrap_or_default();
         serve.env("PATH", format!("/usr/local/bin:/usr/bin:/bin:{path}"));
+        // What becomes of a server whose keeper was killed must not depend on the machine.
+        serve.env("PROCESSION_ON_KEEPER_DEATH", "exit");
         serve.envs(self.env.iter().map(|(name, value)| (name, value))).current_dir("/");
         serve
     }
