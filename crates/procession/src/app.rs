@@ -89,12 +89,7 @@ async fn serve(
     let hello = greeting.hello.clone();
     log.take_charge();
     log_start(&config, &hello);
-    // For people; a disk that is full now must not keep a server from answering.
-    if let Err(error) = replace(&data.server_pid(), &format!("{}\n", std::process::id())) {
-        tracing::warn!(%error, "server.pid cannot be written");
-        // It names a server that is gone.
-        let _ = std::fs::remove_file(data.server_pid());
-    }
+    name_ourselves(&data);
     let mut leftovers = data.half_arrived()?;
     let store = Arc::new(SqliteStore::open(&data.database())?);
     store.put_tasks(config.tasks.keys().cloned().collect()).await?;
@@ -161,6 +156,15 @@ async fn serve(
     }
     background.end(way_out::LAST_WORDS).await;
     Ok(0)
+}
+
+/// For people; a disk that is full now must not keep a server from answering.
+fn name_ourselves(data: &DataDir) {
+    if let Err(error) = replace(&data.server_pid(), &format!("{}\n", std::process::id())) {
+        tracing::warn!(%error, "server.pid cannot be written");
+        // It names a server that is gone.
+        let _ = std::fs::remove_file(data.server_pid());
+    }
 }
 
 /// Who starts, with what. Warnings of the config are known to whoever sits at a terminal.
