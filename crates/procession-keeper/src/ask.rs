@@ -24,7 +24,10 @@ pub enum AskError {
     /// Nobody listens at the socket, or there is none.
     #[error("no keeper answers")]
     Nobody,
-    /// Not in time.
+    /// So many others wait to be let in that it was not connected to.
+    #[error("too many others wait for the keeper")]
+    Crowded,
+    /// Not in time. It may have heard the question, or hear it yet.
     #[error("the keeper did not answer within {} s", .0.as_secs())]
     Late(Duration),
     /// It hung up: it ended, or does not know the question.
@@ -79,7 +82,7 @@ impl Conversation {
         set_socket_timeout(&socket, Timeout::Send, Some(patience)).map_err(io::Error::from)?;
         match connect(&socket, &address(&folder)?) {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => Err(AskError::Nobody),
-            Err(rustix::io::Errno::AGAIN) => Err(AskError::Late(patience)),
+            Err(rustix::io::Errno::AGAIN) => Err(AskError::Crowded),
             Err(errno) => Err(AskError::Socket(errno.into())),
             Ok(()) => Ok(Self { stream: socket.into(), decoder: Decoder::default() }),
         }

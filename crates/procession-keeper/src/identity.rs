@@ -83,6 +83,16 @@ impl Handle {
         self.signal(Signal::TERM)
     }
 
+    /// Asks a keeper once more. By another signal: two of a kind that wait to be taken are one.
+    pub fn hasten(&self) -> std::io::Result<()> {
+        self.signal(Signal::INT)
+    }
+
+    /// Asks a keeper the third time.
+    pub fn force(&self) -> std::io::Result<()> {
+        self.signal(Signal::QUIT)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> std::io::Result<()> {
         Ok(pidfd_send_signal(&self.pidfd, signal)?)
     }

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use procession_keeper::inspect_journal;
 use procession_store::sqlite::{Exam, Fault, check_place, salvage};
 pub use procession_store::sqlite::{Salvage, Saved};
@@ -41,7 +41,10 @@ impl Finding {
 /// There is no such folder.
 pub fn examine(data: &DataDir) -> anyhow::Result<Vec<Finding>> {
     let root = data.root();
-    let meta = fs::metadata(root).with_context(|| format!("the data directory {}", root.display()))?;
+    let meta = match fs::metadata(root) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(not_made(root)),
+        meta => meta.with_context(|| format!("the data directory {}", root.display()))?,
+    };
     if !meta.is_dir() {
         bail!("{} is no folder", root.display());
     }
@@ -71,9 +74,16 @@ pub struct Repaired {
 /// # Errors
 /// A server has the data directory, or nothing can be saved.
 pub fn repair(data: &DataDir, to: &Path) -> anyhow::Result<Repaired> {
+    if !data.root().exists() {
+        return Err(not_made(data.root()));
+    }
     let _lock = hold(data)?;
     let salvage = salvage(&data.database(), to)?;
     Ok(Repaired { salvage, left_to_root: give_to_owner_of(data.root(), to).err() })
+}
+
+fn not_made(root: &Path) -> anyhow::Error {
+    anyhow!("there is no data directory {}; a server makes it at its first start", root.display())
 }
 
 /// Keeps servers away until it is dropped.
@@ -89,7 +99,8 @@ fn hold(data: &DataDir) -> anyhow::Result<Option<File>> {
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             file.read_to_string(&mut holder)?;
-            bail!("the data directory is in use by process {}: stop it first", holder.trim())
+            let process = holder.lines().next().unwrap_or_default();
+            bail!("the data directory is in use by process {process}: `procession stop` ends it")
         }
         Err(TryLockError::Error(error)) => Err(error).context("the data directory cannot be locked"),
     }

@@ -9,9 +9,8 @@ use serde_json::json;
 use super::exit::Exit;
 use super::screen::Screen;
 use super::when;
-use super::{Global, endpoint};
+use super::{Global, own_data};
 use crate::backup::{Backup, backup};
-use crate::data::DataDir;
 
 /// `procession backup`.
 #[derive(Debug, Args)]
@@ -27,7 +26,7 @@ pub struct BackupArgs {
 
 /// Makes it, and says what is in it.
 pub(super) fn run(args: &BackupArgs, global: &Global, screen: &Screen) -> anyhow::Result<Exit> {
-    let data = DataDir::existing(&endpoint::data_dir(global)?);
+    let data = own_data::find(global)?;
     let made = backup(&data, &args.folder, args.files)?;
     for path in &made.missing {
         screen.say(&format!("not there: {}", path.display()));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::exit::Exit;
 use super::paint::Style;
 use super::screen::Screen;
-use super::{Global, endpoint};
+use super::{Global, own_data};
 use crate::data::DataDir;
 use crate::doctor::{Finding, Repaired, Saved, examine, repair};
 
@@ -26,7 +26,7 @@ pub struct DoctorArgs {
 
 /// Looks, or saves.
 pub(super) fn run(args: &DoctorArgs, global: &Global, screen: &Screen) -> anyhow::Result<Exit> {
-    let data = DataDir::existing(&endpoint::data_dir(global)?);
+    let data = own_data::find(global)?;
     match &args.repair {
         None => {
             let found = examine(&data)?;

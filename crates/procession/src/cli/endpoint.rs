@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use hyper::Uri;
 
-use super::Global;
-use crate::config;
+use super::{Global, own_data};
 
 /// A server, as far as it is known before asking it.
 #[derive(Debug)]
@@ -49,9 +48,10 @@ pub(super) fn find(global: &Global) -> anyhow::Result<Endpoint> {
     };
     let token = given(&global.token);
     let Some(url) = given(&global.url) else {
-        let folder = data_dir(global).context("cannot tell where the server is; --url names one")?;
-        let token = token.map_or_else(|| read_token(&folder), Token::Known);
-        let (addresses, listen) = read_listen(&folder)?;
+        let data = own_data::find(global).context("cannot tell where the server is; --url names one")?;
+        let folder = data.root();
+        let token = token.map_or_else(|| read_token(folder), Token::Known);
+        let (addresses, listen) = read_listen(folder)?;
         return Ok(Endpoint { addresses, origin: listen.display().to_string(), token });
     };
     let from_variable = std::env::var("PROCESSION_URL").is_ok_and(|value| value == url);
@@ -63,22 +63,13 @@ pub(super) fn find(global: &Global) -> anyhow::Result<Endpoint> {
 
 /// The token of this machine's own server, if `address` is one of its own.
 fn local_token(global: &Global, address: &Address) -> Token {
-    let own = data_dir(global)
+    let own = own_data::find(global)
         .ok()
-        .filter(|folder| read_listen(folder).is_ok_and(|(addresses, _)| addresses.contains(address)));
+        .filter(|data| read_listen(data.root()).is_ok_and(|(addresses, _)| addresses.contains(address)));
     match own {
-        Some(folder) => read_token(&folder),
+        Some(data) => read_token(data.root()),
         None => Token::Missing { why: "pass one with PROCESSION_TOKEN or --token".into() },
     }
-}
-
-/// The data directory that the config names, be it good or not in everything else.
-pub(super) fn data_dir(global: &Global) -> anyhow::Result<PathBuf> {
-    let variable = std::env::var_os("PROCESSION_CONFIG").map(PathBuf::from);
-    let file = config::find(global.config.as_deref(), variable.as_deref())
-        .context("the config names the data directory")?;
-    config::data_dir(&file)
-        .with_context(|| format!("{} names the data directory and cannot be read", file.display()))
 }
 
 /// The server whose files are in `folder`.

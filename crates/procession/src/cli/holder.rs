@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use procession_core::frame::admin::{Answer, Ask};
 use procession_keeper::{AskError, Handle, Identity};
 
@@ -17,6 +17,9 @@ use crate::data::DataDir;
 /// The lock may be held for an instant by somebody who only looks, or by one that has not
 /// written its name yet.
 const INSTANT: Duration = Duration::from_millis(300);
+
+/// How long the server of a keeper that was killed holds the lock too: it finishes what ran.
+pub(super) const HEIR: Duration = Duration::from_secs(15);
 
 /// How long a keeper may take to execute its program anew.
 const DEAF: Duration = Duration::from_secs(1);
@@ -59,8 +62,9 @@ impl Lock {
     }
 }
 
-/// Takes the data directory, for good, or says who has it.
-pub(super) fn take(data: &DataDir) -> anyhow::Result<Taken> {
+/// Takes the data directory, for good, or says who has it. Where that is only the server of a
+/// keeper that is gone, it will not be for long: `waits` is told of it, once.
+pub(super) fn take(data: &DataDir, waits: impl FnOnce(&Holder)) -> anyhow::Result<Taken> {
     let path = data.lock();
     let mut file = OpenOptions::new()
         .read(true)
@@ -71,6 +75,7 @@ pub(super) fn take(data: &DataDir) -> anyhow::Result<Taken> {
         .open(&path)
         .with_context(|| format!("{} cannot be opened", path.display()))?;
     let began = Instant::now();
+    let mut waits = Some(waits);
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Taken::Ours(Lock(file))),
@@ -80,8 +85,13 @@ pub(super) fn take(data: &DataDir) -> anyhow::Result<Taken> {
             Err(TryLockError::WouldBlock) => {}
         }
         let holder = Holder::read(&mut file)?;
-        if holder.process.is_some() || began.elapsed() > INSTANT {
+        if holder.process.is_some() || began.elapsed() > HEIR {
             return Ok(Taken::Theirs(holder));
+        }
+        if began.elapsed() > INSTANT
+            && let Some(waits) = waits.take()
+        {
+            waits(&holder);
         }
         pause();
     }
@@ -96,6 +106,9 @@ pub(super) fn find(data: &DataDir) -> anyhow::Result<Option<Holder>> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Err(error)
                 .with_context(|| format!("{} belongs to the user the server runs as", path.display()));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            bail!("{} is no folder; `data_dir` has to name one", data.root().display())
         }
         Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
     };
@@ -118,7 +131,7 @@ impl Holder {
 
     /// Its process id, for people.
     pub(super) fn pid(&self) -> &str {
-        self.text.lines().next().unwrap_or_default()
+        self.text.lines().next().filter(|line| !line.is_empty()).unwrap_or("(unnamed)")
     }
 
     /// How long it has been there.
@@ -177,7 +190,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let data = DataDir::create(folder.path()).expect("made");
         assert!(find(&data).expect("readable").is_none(), "there is none");
-        let Taken::Ours(mut lock) = take(&data).expect("free") else { panic!("nobody has it") };
+        let take = || take(&data, |_| ());
+        let Taken::Ours(mut lock) = take().expect("free") else { panic!("nobody has it") };
         lock.sign().expect("written");
         let holder = find(&data).expect("readable").expect("we hold it");
         assert_eq!(holder.pid(), std::process::id().to_string());
@@ -193,11 +207,12 @@ mod tests {
             let holder = find(&data).expect("readable").expect("we hold it");
             assert_eq!(holder.process.is_some(), named, "{other}");
         }
-        assert!(matches!(take(&data), Ok(Taken::Theirs(_))));
+        std::fs::write(data.lock(), &ours).expect("written");
+        assert!(matches!(take(), Ok(Taken::Theirs(_))), "at once");
         drop(lock);
         // Our own name, but nobody holds the lock.
         std::fs::write(data.lock(), ours).expect("written");
         assert!(find(&data).expect("readable").is_none());
-        assert!(matches!(take(&data), Ok(Taken::Ours(_))));
+        assert!(matches!(take(), Ok(Taken::Ours(_))));
     }
 }

@@ -23,6 +23,7 @@ mod jobs;
 mod keeper;
 mod listeners;
 mod logs;
+mod own_data;
 mod paint;
 mod patience;
 mod pause;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use procession_core::frame::admin::{Answer, Ask};
+use procession_keeper::AskError;
 use serde_json::json;
 
 use super::exit::Exit;
 use super::screen::Screen;
-use super::{Global, endpoint, holder};
-use crate::data::DataDir;
+use super::{Global, holder, own_data};
 
 /// The new server reads the config, and the old one finishes what it does.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -31,14 +31,17 @@ pub struct ReloadArgs {
 
 /// Asks for it and waits.
 pub(super) fn run(args: &ReloadArgs, global: &Global, screen: &Screen) -> anyhow::Result<Exit> {
-    let data = DataDir::existing(&endpoint::data_dir(global)?);
+    let data = own_data::find(global)?;
     let Some(holder) = holder::find(&data)? else {
-        bail!("no server runs here; start it with `procession serve`");
+        bail!("nothing runs (data directory {}); start it with `procession serve`", data.root().display());
     };
     let question = Ask::Reload { binary: args.binary, force: args.force };
-    let answer = holder
-        .ask(&data, &question, PATIENCE)
-        .context("not known to be reloaded; `procession status` says")?;
+    let answer = match holder.ask(&data, &question, PATIENCE) {
+        Err(error @ (AskError::Nobody | AskError::Crowded)) => {
+            return Err(error).context("not reloaded; `procession status` says what runs");
+        }
+        answer => answer.context("not known to be reloaded; `procession status` says")?,
+    };
     let error = match answer {
         Answer::Done => None,
         Answer::Failed { message } => Some(message),

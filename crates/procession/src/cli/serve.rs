@@ -77,10 +77,10 @@ fn serve(config: &Config, passed: Vec<OwnedFd>, daemon: bool) -> anyhow::Result<
     DataDir::check_place(&config.server.data_dir)?;
     let data = DataDir::create(&config.server.data_dir)
         .with_context(|| format!("the data directory {} cannot be made", config.server.data_dir.display()))?;
-    match holder::take(&data)? {
+    match holder::take(&data, wait_for_heir)? {
         Taken::Theirs(holder) => {
             if !status(&data).is_some_and(|status| status.alone) {
-                return Err(Held(holder.pid().to_owned()).into());
+                return Err(Held::by(&holder).into());
             }
             let listeners = listeners::open(&config.server.listen, passed)?;
             take_over(config, &data, listeners, &holder, daemon)
@@ -102,12 +102,33 @@ fn serve(config: &Config, passed: Vec<OwnedFd>, daemon: bool) -> anyhow::Result<
     }
 }
 
-/// Another keeper has the data directory.
+/// Somebody else has the data directory.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the data directory is in use by process {0}; one server per data directory (stop it, or set another data_dir)"
-)]
-struct Held(String);
+enum Held {
+    #[error(
+        "the data directory is in use by process {0}; one server per data directory (`procession stop` ends it; or set another data_dir)"
+    )]
+    ByKeeper(String),
+    #[error(
+        "the data directory is still held, though process {0}, which took it, is gone: a server it left behind does not end; its process id is in the file `server.pid`"
+    )]
+    ByItsServer(String),
+}
+
+impl Held {
+    fn by(holder: &Holder) -> Self {
+        let pid = holder.pid().to_owned();
+        if holder.process.is_some() { Held::ByKeeper(pid) } else { Held::ByItsServer(pid) }
+    }
+}
+
+fn wait_for_heir(holder: &Holder) {
+    eprintln!(
+        "procession: process {} is gone; waiting for the server it left, which finishes what ran, at most {} s",
+        holder.pid(),
+        holder::HEIR.as_secs()
+    );
+}
 
 fn status(data: &DataDir) -> Option<Status> {
     match procession_keeper::ask(&data.keeper(), &Ask::Status, ANSWER) {

@@ -15,8 +15,7 @@ use super::exit::Exit;
 use super::holder::{self, Holder};
 use super::screen::Screen;
 use super::table::{Cell, Table};
-use super::{Global, endpoint, when};
-use crate::data::DataDir;
+use super::{Global, endpoint, own_data, when};
 
 /// A keeper that is well answers at once.
 const KEEPER: Duration = Duration::from_secs(5);
@@ -42,8 +41,8 @@ struct Found {
 
 /// Shows it.
 pub(super) fn run(_: &StatusArgs, global: &Global, screen: &Screen) -> anyhow::Result<Exit> {
-    let folder = endpoint::data_dir(global)?;
-    let data = DataDir::existing(&folder);
+    let data = own_data::find(global)?;
+    let folder = data.root();
     let Some(holder) = holder::find(&data)? else {
         if screen.is_json() {
             screen.line(&json!({ "state": "stopped", "ready": false, "data_dir": folder }).to_string())?;
@@ -56,13 +55,18 @@ pub(super) fn run(_: &StatusArgs, global: &Global, screen: &Screen) -> anyhow::R
         Ok(Answer::Status(status)) => Some(status),
         Ok(other) => anyhow::bail!("the keeper answered {other:?}"),
         Err(error) => {
-            screen.say(&format!("procession: process {} holds the data directory: {error}", holder.pid()));
+            if holder.process.is_some() {
+                let pid = holder.pid();
+                screen.say(&format!("procession: process {pid} holds the data directory: {error}"));
+            }
             None
         }
     };
     let ready = keeper.as_ref().is_some_and(|status| status.ready);
-    let server = if ready { stats(&folder) } else { None };
-    let listen = std::fs::read_to_string(data.listen()).unwrap_or_default();
+    let server = if ready { stats(folder) } else { None };
+    // What is left to itself has closed them.
+    let listens = !keeper.as_ref().is_some_and(|status| status.alone);
+    let listen = std::fs::read_to_string(data.listen()).ok().filter(|_| listens).unwrap_or_default();
     let found = Found { holder, keeper, server, listeners: listen.lines().map(str::to_owned).collect() };
     if screen.is_json() {
         screen.line(&found.json().to_string())?;
@@ -82,6 +86,7 @@ fn stats(folder: &std::path::Path) -> Option<Stats> {
 impl Found {
     fn state(&self) -> &'static str {
         match &self.keeper {
+            None if self.holder.process.is_none() => "orphaned",
             None => "silent",
             Some(status) if status.alone => "alone",
             Some(status) if status.stopping => "stopping",
@@ -124,7 +129,8 @@ impl Found {
         if let Some(meaning) = self.meaning() {
             row("", meaning.into());
         }
-        row("keeper", format!("process {}", self.holder.pid()));
+        let gone = if self.state() == "orphaned" { ", gone" } else { "" };
+        row("keeper", format!("process {}{gone}", self.holder.pid()));
         let Some(status) = &self.keeper else { return table };
         if status.server_pid != 0 {
             row("server", format!("process {}, number {}", status.server_pid, status.generation));
@@ -133,7 +139,7 @@ impl Found {
         if let Some(age) = self.holder.age() {
             row("up", when::span(age.as_millis() as u64));
         }
-        for name in self.listeners.iter().filter(|_| !status.alone) {
+        for name in &self.listeners {
             let scheme = if name.starts_with("unix:") { "" } else { "http://" };
             row("listening", format!("{scheme}{name}"));
         }
@@ -155,6 +161,7 @@ impl Found {
     fn meaning(&self) -> Option<&'static str> {
         Some(match self.state() {
             "silent" => "the keeper does not answer",
+            "orphaned" => "the keeper was killed; its server finishes what ran, then ends or takes its place",
             "alone" => "stopped, but jobs run on; `procession serve` takes them over",
             "stopping" => "takes nothing new and waits for what runs",
             "starting" => "does not answer yet",

@@ -8,12 +8,13 @@ use clap::Args;
 use procession_core::frame::Shutdown;
 use procession_core::frame::admin::{Answer, Ask, Status};
 use procession_core::quantity::{parse_duration, show_duration};
+use procession_keeper::{AskError, Handle};
 use serde_json::json;
 
 use super::exit::Exit;
 use super::holder::{self, Holder};
 use super::screen::Screen;
-use super::{Global, endpoint};
+use super::{Global, own_data};
 use crate::config::{self, LoadOptions};
 use crate::data::DataDir;
 
@@ -55,6 +56,15 @@ struct Times {
     end: Duration,
 }
 
+/// Whether a question reached the keeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Or it will hear it: the question lies before it.
+    Heard,
+    /// Nobody was there to hear it.
+    Unheard,
+}
+
 /// A keeper that is to end.
 struct Stopping<'a> {
     data: &'a DataDir,
@@ -72,13 +82,12 @@ enum End {
 
 /// Asks for it and waits.
 pub(super) fn run(args: &StopArgs, global: &Global, screen: &Screen) -> anyhow::Result<Exit> {
-    let folder = endpoint::data_dir(global)?;
-    let data = DataDir::existing(&folder);
+    let data = own_data::find(global)?;
     let Some(holder) = holder::find(&data)? else {
         if screen.is_json() {
             screen.line(&json!({ "stopped": false, "running": false }).to_string())?;
         } else {
-            screen.line(&format!("nothing runs (data directory {})", folder.display()))?;
+            screen.line(&format!("nothing runs (data directory {})", data.root().display()))?;
         }
         return Ok(Exit::OK);
     };
@@ -115,12 +124,18 @@ fn times(args: &StopArgs, global: &Global) -> Times {
 impl Stopping<'_> {
     fn stop(&self, args: &StopArgs, times: &Times) -> anyhow::Result<End> {
         let before = self.status();
-        let asked = self.ask(Shutdown { now: args.now, timeout: args.timeout, keep_jobs: args.keep_jobs });
-        if let Err(error) = asked {
+        let wish = Shutdown { now: args.now, timeout: args.timeout, keep_jobs: args.keep_jobs };
+        if self.ask(wish)? == Asked::Unheard {
             if args.keep_jobs {
-                return Err(error).context("the keeper cannot be asked to keep its jobs");
+                bail!("no keeper answers, so it cannot be asked to keep its jobs");
             }
-            self.terminate().context(error)?;
+            if self.holder.process.is_none() {
+                return self.wait_for_heir(args, times);
+            }
+            self.signal(Handle::terminate)?;
+            if args.now {
+                self.signal(Handle::hasten)?;
+            }
         }
         // Without a server nobody else counts the time.
         let alone = before.as_ref().is_some_and(|status| status.alone);
@@ -135,13 +150,15 @@ impl Stopping<'_> {
         if !args.now {
             self.screen.say("procession: that took too long; what runs is ended now");
             let now = Shutdown { now: true, ..Shutdown::default() };
-            self.ask(now).or_else(|_| self.terminate())?;
+            if self.ask(now)? == Asked::Unheard {
+                self.signal(Handle::hasten)?;
+            }
             if self.holder.ends_within(self.data, times.end)? {
                 return Ok(End::Stopped);
             }
         }
         self.screen.say("procession: that took too long; the keeper is told to wait for nothing");
-        self.terminate()?;
+        self.signal(Handle::force)?;
         if self.holder.ends_within(self.data, FORCED)? {
             return Ok(End::Stopped);
         }
@@ -188,23 +205,52 @@ impl Stopping<'_> {
         }
     }
 
-    fn ask(&self, shutdown: Shutdown) -> anyhow::Result<()> {
-        match self.holder.ask(self.data, &Ask::Stop(shutdown), ANSWER)? {
-            Answer::Done => Ok(()),
-            Answer::Failed { message } => bail!("{message}"),
-            other => bail!("the keeper answered {other:?}"),
+    /// A keeper answers in the act of hearing: who hangs up has not heard. One that is late has
+    /// the question before it, and a signal on top of that would end what is to be waited for.
+    fn ask(&self, shutdown: Shutdown) -> anyhow::Result<Asked> {
+        match self.holder.ask(self.data, &Ask::Stop(shutdown), ANSWER) {
+            Ok(Answer::Done) => Ok(Asked::Heard),
+            Ok(Answer::Failed { message }) => bail!("{message}"),
+            Ok(other) => bail!("the keeper answered {other:?}"),
+            Err(AskError::Late(_)) => {
+                let pid = self.holder.pid();
+                self.screen.say(&format!("procession: process {pid} is slow to answer; it has been asked"));
+                Ok(Asked::Heard)
+            }
+            Err(AskError::Nobody | AskError::Crowded | AskError::HungUp) => Ok(Asked::Unheard),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// As a service manager would; only to the very process that took the lock.
-    fn terminate(&self) -> anyhow::Result<()> {
+    fn signal(&self, how: fn(&Handle) -> std::io::Result<()>) -> anyhow::Result<()> {
         let process = self.holder.process.as_ref().with_context(|| {
-            format!(
-                "the data directory is held, but its lock names process {}, which is not the one that took it",
-                self.holder.pid()
-            )
+            format!("process {} is not seen from here, so it cannot be signalled", self.holder.pid())
         })?;
-        Ok(process.terminate()?)
+        how(process).with_context(|| format!("process {} cannot be signalled", self.holder.pid()))
+    }
+
+    /// The process that took the lock is gone, and with it whoever could be asked. The server it
+    /// left ends by itself, or becomes a keeper that can be asked.
+    fn wait_for_heir(&self, args: &StopArgs, times: &Times) -> anyhow::Result<End> {
+        let pid = self.holder.pid();
+        self.screen.say(&format!(
+            "procession: the keeper, process {pid}, is gone; waiting for the server it left, at most {} s",
+            holder::HEIR.as_secs()
+        ));
+        let began = Instant::now();
+        while began.elapsed() < holder::HEIR {
+            if self.holder.ends_within(self.data, LOOK)? {
+                return Ok(End::Stopped);
+            }
+            if let Some(heir) = holder::find(self.data)?.filter(|holder| holder.process.is_some()) {
+                return Stopping { holder: &heir, ..*self }.stop(args, times);
+            }
+        }
+        bail!(
+            "the data directory is still held, but its lock names process {pid}, which is not the one that took it; \
+             the server's process id is in the file `server.pid`"
+        )
     }
 }
 

@@ -215,3 +215,36 @@ fn f13_a_read_only_file_system_is_said_once_with_path_and_remedy() {
     assert_eq!(copied.code, Some(0), "what is on a failing disk can be copied from it: {copied:?}");
     assert_eq!(after, job);
 }
+
+#[test]
+fn what_cannot_be_looked_at_yet_or_now_is_said_with_what_to_do() {
+    let setup = Setup::new("[task.t]\ncommand = ['true']\n");
+    let config = setup.config();
+    for verb in [&["doctor"][..], &["doctor", "--repair", "new"], &["backup", "copy"]] {
+        let refused = Ran::of(procession().args(verb).arg("--config").arg(&config));
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains("a server makes it at its first start"), "{refused:?}");
+    }
+    let server = setup.start();
+    let refused = server.cli(&["doctor", "--repair", "new"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let named = format!("in use by process {}: `procession stop` ends it", server.keeper_pid());
+    assert!(refused.stderr.contains(&named), "{refused:?}");
+    // A config that is broken by now keeps nobody from data that may be broken too.
+    server.configure("[task.t\ncomand = 1");
+    server.cli(&["doctor"]).ok();
+    let copy = server.path().join("copy");
+    server.cli(&["backup", copy.to_str().expect("text")]).ok();
+}
+
+#[test]
+fn who_has_no_config_is_told_so_and_how_to_get_one() {
+    let nowhere = tempfile::tempdir().expect("a folder");
+    for verb in ["status", "stop", "reload", "doctor"] {
+        let refused = Ran::of(procession().arg(verb).current_dir(nowhere.path()));
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        for word in ["the data directory is not known", "`procession init`"] {
+            assert!(refused.stderr.contains(word), "{word}: {refused:?}");
+        }
+    }
+}

@@ -97,7 +97,8 @@ fn f25_under_a_burst_over_capacity_as_much_gets_done_and_the_rest_is_refused_at_
     });
     let refused = refused.into_inner();
     println!("peak {peak:.1}/s, under fire {under_fire:.1}/s, {refused} refused, slowest {slowest:?}");
-    assert!(refused > 1_000, "it was no burst: {refused}");
+    // More than could be run in that time.
+    assert!(refused > 500, "it was no burst: {refused}");
     assert!((40..=60).contains(&longest_queue), "{longest_queue}");
     assert!(under_fire >= peak * GOODPUT, "{under_fire} of {peak}");
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");

@@ -128,6 +128,13 @@ fn the_unit_files_say_what_the_program_does() {
     for line in ["Type=notify", "KillMode=mixed", "Delegate=yes", "Restart=always", "NotifyAccess=main"] {
         assert!(service.lines().any(|l| l == line), "{line}");
     }
+    // Given up only where nothing but a person can help; the limit is a key of the first section.
+    let unit = service.split_once("[Service]").expect("the sections").0;
+    assert!(unit.contains("[Unit]\n") && unit.contains("\nStartLimitIntervalSec=0\n"), "{unit}");
+    let prevent = service.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus="));
+    assert_eq!(prevent, Some("78"));
+    // What it says is set in a config is a key of a config.
+    assert!(!service.contains("retry ="), "not in this version");
     for verb in ["ExecStart=", "ExecReload="] {
         let line = service.lines().find(|line| line.starts_with(verb)).expect("a line");
         let words: Vec<&str> = line.split_whitespace().skip(1).collect();
