@@ -390,7 +390,7 @@ impl Keeper {
         }
         // First of all: what comes of an end of the handover must know of it.
         let asked = self.ending.ask(signal as u8);
-        self.reload_again = None;
+        self.reload_never();
         self.hand_over(Input::Ending);
         self.notify.stopping();
         match asked {

@@ -14,6 +14,7 @@ use crate::ending::{Asked, Ending, Presence};
 use crate::events::ConnectionId;
 use crate::handover::{Input, Wish};
 use crate::keeper::Keeper;
+use crate::renew::{Given, Missing, Names};
 use crate::server::ServerCommand;
 use crate::sys::clock;
 use crate::world::Alarm;
@@ -24,8 +25,10 @@ const LONGEST_COMPLAINT: usize = 16 * 1024;
 /// What was asked and is not over.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    /// Who waits for a reload.
+    /// Who waits for the reload that is under way.
     reload: Vec<ConnectionId>,
+    /// Who waits for the one after that.
+    next: Vec<ConnectionId>,
     /// Wall clock of the last one's end, Unix microseconds, and why it was refused.
     reloaded: Option<(i64, Option<String>)>,
     /// Who attached; told how the keeper ends.
@@ -50,6 +53,21 @@ impl Requests {
 }
 
 impl Keeper {
+    /// A reload that has not begun, for the next program of the keeper.
+    pub(crate) fn reload_image<'a>(&'a self, names: &mut Names<'a>) -> Option<image::Reload> {
+        let Wish { binary, force } = self.reload_again?;
+        let waiting = self.requests.next.iter().filter_map(|id| self.admin.connection(*id));
+        Some(image::Reload { binary, force, askers: waiting.map(|asker| names.of(asker)).collect() })
+    }
+
+    pub(crate) fn resume_reload(&mut self, image: image::Reload, given: &mut Given) -> Result<(), Missing> {
+        self.reload_again = Some(Wish { binary: image.binary, force: image.force });
+        for asker in image.askers {
+            self.requests.next.extend(self.admin.take_up(given.take(asker)?, &mut self.world));
+        }
+        Ok(())
+    }
+
     /// The connection of whoever attached.
     pub(crate) fn follower(&self) -> Option<BorrowedFd<'_>> {
         self.admin.connection(self.requests.follower?)
@@ -98,7 +116,7 @@ impl Keeper {
         if self.ending.ask_for(wish).is_none() {
             return;
         }
-        self.reload_again = None;
+        self.reload_never();
         self.hand_over(Input::Ending);
         self.notify.stopping();
         if wish.keep_jobs && !wish.now && self.servers.presence() != Presence::Ready {
@@ -147,9 +165,25 @@ impl Keeper {
 
     /// For an asker, who is answered by [`Keeper::tell_of_reload`].
     fn reload_for(&mut self, id: ConnectionId, wish: Wish) {
+        if self.ending.asked() == Asked::No && self.is_changing() {
+            self.reload_later(wish);
+            return self.requests.next.push(id);
+        }
         match self.reload(wish) {
             Ok(()) => self.requests.reload.push(id),
             Err(message) => self.admin.answer(id, &Answer::Failed { message }, &mut self.world),
+        }
+    }
+
+    /// What they wait for begins.
+    pub(crate) fn their_turn(&mut self) {
+        self.requests.reload.append(&mut self.requests.next);
+    }
+
+    /// What they wait for will not be.
+    pub(crate) fn refuse_those_who_wait(&mut self, why: &str) {
+        for id in std::mem::take(&mut self.requests.next) {
+            self.admin.answer(id, &Answer::Failed { message: why.into() }, &mut self.world);
         }
     }
 

@@ -21,9 +21,6 @@ impl Keeper {
         if self.ending.asked() != Asked::No || !self.ending.wants_a_server() {
             return Err("the server is stopping".into());
         }
-        if self.renewal.is_some() {
-            return Err("an upgrade is not quite over; ask again in a moment".into());
-        }
         let actions = self.servers.replace(wish, &mut self.world)?;
         self.notify.reloading();
         self.perform(actions);
@@ -34,13 +31,29 @@ impl Keeper {
     /// afterwards: the files may have changed since the other read them.
     pub(crate) fn reload_by_signal(&mut self, binary: bool) {
         let wish = Wish { binary, force: false };
-        if let Some(later) = &mut self.reload_again {
-            later.binary |= binary;
-        } else if self.servers.is_handing_over() || self.renewal.is_some() {
-            self.reload_again = Some(wish);
+        if self.is_changing() {
+            self.reload_later(wish);
         } else if let Err(why) = self.reload(wish) {
             self.reloaded(Err(why));
         }
+    }
+
+    /// Whether a reload has to wait.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.servers.is_handing_over() || self.renewal.is_some()
+    }
+
+    /// All that is asked for meanwhile is one reload afterwards.
+    pub(crate) fn reload_later(&mut self, wish: Wish) {
+        let before = self.reload_again.unwrap_or(Wish { binary: false, force: false });
+        self.reload_again =
+            Some(Wish { binary: before.binary | wish.binary, force: before.force | wish.force });
+    }
+
+    /// Nothing is reloaded any more.
+    pub(crate) fn reload_never(&mut self) {
+        self.reload_again = None;
+        self.refuse_those_who_wait("the server is stopping");
     }
 
     /// Something happened that may concern a handover.
@@ -87,9 +100,13 @@ impl Keeper {
 
     /// Called before each wait: what was asked for while it could not be done.
     pub(crate) fn reload_if_due(&mut self) {
-        let free = !self.servers.is_handing_over() && self.renewal.is_none();
-        if free && let Some(Wish { binary, .. }) = self.reload_again.take() {
-            self.reload_by_signal(binary);
+        if self.is_changing() {
+            return;
+        }
+        let Some(wish) = self.reload_again.take() else { return };
+        self.their_turn();
+        if let Err(why) = self.reload(wish) {
+            self.reloaded(Err(why));
         }
     }
 

@@ -188,7 +188,7 @@ impl Keeper {
             ending: self.ending.to_image(),
             reloaded: self.requests.reloaded_image(),
             follower: self.follower().map(|follower| names.of(follower)),
-            reload: self.reload_again.map(|wish| wish.binary),
+            reload: self.reload_image(names),
             askers: self.admin.listener().map(|listener| names.of(listener)),
             log: self
                 .daemon

@@ -17,7 +17,6 @@ use rustix::fs::{SealFlags, fcntl_get_seals};
 
 use crate::daemon::Daemon;
 use crate::fault;
-use crate::handover::Wish;
 use crate::keeper::Keeper;
 use crate::operator::Requests;
 use crate::renew::{Given, Missing, alarm, pid};
@@ -159,8 +158,10 @@ fn restore(
     let follower = follower.and_then(|follower| admin.take_up(follower, &mut world));
     let daemon = log.map(|log| Daemon::told(crate::path_of(&log)));
     let mut keeper = Keeper::new(world, resumed, admin, daemon)?;
-    keeper.reload_again = reload.map(|binary| Wish { binary, force: false });
     keeper.requests = Requests::from_image(reloaded, follower);
+    if let Some(reload) = reload {
+        keeper.resume_reload(reload, given).map_err(missing)?;
+    }
     keeper.ending = crate::ending::Ending::from_image(ending);
     keeper.notify.resume(keeper.servers.ever_ready);
     for image in attempts {

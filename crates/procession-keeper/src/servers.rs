@@ -167,9 +167,6 @@ impl Servers {
 
     /// Starts a standby that is to take over.
     pub(crate) fn replace(&mut self, wish: Wish, world: &mut World) -> Result<Vec<Action>, String> {
-        if self.is_handing_over() {
-            return Err("another reload is under way; ask again when it is over".into());
-        }
         if self.presence() != Presence::Ready {
             return Err("no server is ready that could hand over; ask again when one is".into());
         }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use procession_core::attempt::{self, Action, Input, Instant, State, Timer, Verdict};
 use procession_core::frame::{OutputNotice, Started, ToServer};
 use procession_core::id::AttemptKey;
+use procession_core::outcome::WaitStatus;
 use procession_core::record::{Ending, ExitRecord, Phase, Usage};
 use rustix::process::{Pid, Signal};
 
@@ -23,7 +24,7 @@ use crate::events::{AttemptId, Part, Source};
 use crate::output::{Output, Progress};
 use crate::spawn::{Failure, Newborn, Outcome, Process, outcome};
 use crate::sys::clock::wall_us;
-use crate::sys::process::{has_ended, signal, stat};
+use crate::sys::process::{has_ended, peek, signal, stat};
 use crate::tree::watch::{Order, Report, Silence};
 use crate::world::{Alarm, World};
 use hold::wait_for_bytes;
@@ -168,15 +169,27 @@ impl Attempt {
             Outcome::Failed(Failure { phase, errno }) => {
                 self.feed(Input::ExecFailed { phase, errno: errno.raw_os_error() }, world);
             }
-            Outcome::Closed => match stat(self.process.pid) {
-                Some(stat) if !stat.before_exec => {
+            Outcome::Closed => match self.start_of_program(phase) {
+                Some(start_ticks) => {
                     self.pid = self.process.pid.as_raw_nonzero().get().cast_unsigned();
-                    self.start_ticks = stat.start_ticks;
+                    self.start_ticks = start_ticks;
                     self.feed(Input::ExecOk, world);
                 }
-                _ => self.feed(Input::ExecFailed { phase, errno: libc::EINTR }, world),
+                None => self.feed(Input::ExecFailed { phase, errno: libc::EINTR }, world),
             },
         }
+    }
+
+    /// When the child that left its status pipe in `phase` became its program; `None`: something
+    /// killed it before. Without a descriptor to look by, what lives or exited by itself ran, and
+    /// what was killed at its exec may have: that it did not is said only where it is known.
+    fn start_of_program(&self, phase: Phase) -> Option<u64> {
+        if let Some(stat) = stat(self.process.pid) {
+            return (!stat.before_exec).then_some(stat.start_ticks);
+        }
+        let lives = !has_ended(self.process.pidfd.as_fd());
+        let exited = || peek(self.process.pid).is_some_and(|status| WaitStatus(status).code().is_some());
+        (lives || phase == Phase::Exec || exited()).then_some(0)
     }
 
     /// The leader, or its monitor, is dead.

@@ -111,9 +111,7 @@ async fn serve(
     leftovers.extend(left);
     let scheduler = scheduler(&config, &data, &hello, store.clone(), keeper, &background, scratch)?;
     recover(&scheduler, owned, &hello).await?;
-    if hello.force {
-        scheduler.cancel_removed().await?;
-    }
+    scheduler.look_for_removed(hello.force).await?;
     start_services(&scheduler, &config);
     hear_the_keeper(&scheduler, &drain, inbox, estate, cgroups_of(&hello));
     let facts = Facts {

@@ -36,9 +36,19 @@ impl DataDir {
     /// Refuses a place that is on another machine or cannot be written, before anything is
     /// made there.
     pub fn check_place(root: &Path) -> Result<(), Unfit> {
+        let unfit = |reason: String| Unfit { folder: root.display().to_string(), reason };
+        for path in root.ancestors() {
+            match (fs::metadata(path), fs::symlink_metadata(path)) {
+                (Ok(there), _) if there.is_dir() => break,
+                (Ok(_), _) => return Err(unfit(format!("{} is no folder", path.display()))),
+                (Err(_), Ok(_)) => {
+                    return Err(unfit(format!("{} is a link to what is not there", path.display())));
+                }
+                (Err(_), Err(_)) => {}
+            }
+        }
         let there = root.ancestors().find(|path| path.exists()).unwrap_or(root);
-        check_place(there)
-            .map_err(|error| Unfit { folder: root.display().to_string(), reason: error.to_string() })
+        check_place(there).map_err(|error| unfit(error.to_string()))
     }
 
     /// Makes the folder and those in it, readable by their owner only.

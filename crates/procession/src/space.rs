@@ -1,19 +1,64 @@
-//! Whether the disk has room for more jobs: set by `maintenance`, asked by the door.
+//! Whether the disk has room for more jobs: noted by whoever measures or writes, asked by the
+//! door and by `/readyz`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Shared by both.
+use procession_store::StoreError;
+
+/// What was met this long ago is not news, and may still be so.
+const RECENT: Duration = Duration::from_secs(10);
+
+/// Shared by all of them.
 #[derive(Debug, Default)]
-pub struct Space(AtomicBool);
+pub struct Space {
+    low: AtomicBool,
+    full: Mutex<Option<Instant>>,
+}
 
 impl Space {
     /// Notes whether space is low; returns whether that is news.
     pub fn set_low(&self, low: bool) -> bool {
-        self.0.swap(low, Ordering::Relaxed) != low
+        self.low.swap(low, Ordering::Relaxed) != low
     }
 
     /// Whether no job should be taken.
     pub fn is_low(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.low.load(Ordering::Relaxed)
+    }
+
+    /// Notes why something was not written; returns whether that is worth a line in the log: a
+    /// full disk is met many times a second, and by the log too.
+    pub fn met(&self, error: &StoreError) -> bool {
+        if *error != StoreError::Full {
+            return true;
+        }
+        let before = self.full.lock().unwrap_or_else(PoisonError::into_inner).replace(Instant::now());
+        !is_recent(before)
+    }
+
+    /// Whether something could not be written lately for want of space.
+    pub fn is_full(&self) -> bool {
+        is_recent(*self.full.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn is_recent(met: Option<Instant>) -> bool {
+    met.is_some_and(|met| met.elapsed() < RECENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_news_once_and_other_failures_are_always() {
+        let space = Space::default();
+        let other = StoreError::Database("busy".into());
+        assert!(space.met(&other) && space.met(&other) && !space.is_full());
+        assert!(space.met(&StoreError::Full) && space.is_full());
+        assert!(!space.met(&StoreError::Full) && space.met(&other));
+        assert!(!space.is_low() && space.set_low(true) && !space.set_low(true));
     }
 }

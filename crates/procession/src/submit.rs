@@ -155,6 +155,14 @@ impl Door {
     /// Validates, admits, makes durable. When it returns a new job, the job survives a
     /// power cut.
     pub async fn submit(&self, request: Request) -> Result<Accepted, SubmitError> {
+        let accepted = self.take(request).await;
+        if let Err(SubmitError::Store(error)) = &accepted {
+            self.space.met(error);
+        }
+        accepted
+    }
+
+    async fn take(&self, request: Request) -> Result<Accepted, SubmitError> {
         if self.drain.is_draining() {
             return Err(SubmitError::Draining);
         }

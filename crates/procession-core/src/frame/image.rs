@@ -133,9 +133,19 @@ pub struct State {
     pub log: Option<Bytes>,
     /// The control socket, as it is listened on.
     pub askers: Option<Fd>,
-    /// A reload that was asked for by a signal and has not begun; whether the program too may be
-    /// another.
-    pub reload: Option<bool>,
+    /// A reload that was asked for and has not begun.
+    pub reload: Option<Reload>,
+}
+
+/// A reload that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// The program too may be another.
+    pub binary: bool,
+    /// Unfinished jobs of tasks that left the config are cancelled.
+    pub force: bool,
+    /// Connections of those who wait for it.
+    pub askers: Vec<Fd>,
 }
 
 /// How a reload went.

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use procession_core::frame::admin::{Answer, Ask, Attach, Status};
-use procession_core::frame::{Shutdown, ToKeeper, ToServer};
+use procession_core::frame::{Decoder, Message, Shutdown, ToKeeper, ToServer, VERSION};
 use procession_core::outcome::WaitStatus;
 use procession_core::record::{Containment, Ending};
 use procession_keeper::{AskError, Conversation, ask};
@@ -147,6 +147,74 @@ fn a_stop_says_how_and_however_often_it_is_asked_for_it_is_one() {
     server.goodbye(4);
     assert_eq!(keeper.wait().code(), Some(4));
     assert!(!keeper.path("control").exists(), "nobody waits for a keeper that has ended");
+}
+
+/// Asks for a reload; returns once that is heard.
+fn ask_reload(keeper: &Keeper, binary: bool, force: bool) -> UnixStream {
+    let mut stream = knock(keeper);
+    let mut question = vec![];
+    Ask::Reload { binary, force }.encode(&mut question);
+    stream.write_all(&question).expect("somebody listens");
+    // Whoever asks later is not answered sooner, but may be in the same turn.
+    status(keeper);
+    status(keeper);
+    stream
+}
+
+/// What is said to that in the end.
+fn told(mut stream: UnixStream) -> Answer {
+    stream.set_read_timeout(Some(BOUND)).expect("set");
+    let mut bytes = vec![];
+    stream.read_to_end(&mut bytes).expect("an answer");
+    let mut decoder = Decoder::<Answer>::default();
+    decoder.feed(&bytes);
+    decoder.next().expect("well formed").expect("whole")
+}
+
+/// Takes over from the server that serves; the keeper is executed anew if that was wished for.
+fn take_over(old: &mut Server, mut standby: Server) -> Server {
+    standby.say(&ToKeeper::Prepared);
+    old.hear("RETIRE", |message| (*message == ToServer::Retire).then_some(()));
+    old.say(&ToKeeper::Retired);
+    standby.hear("PROCEED", |message| (*message == ToServer::Proceed).then_some(()));
+    standby.say(&ToKeeper::Ready { version: VERSION });
+    if standby.hello.renew {
+        standby.say(&ToKeeper::Renew);
+    }
+    standby
+}
+
+#[test]
+fn f38_reloads_asked_for_during_another_are_one_afterwards_across_a_renewal_too() {
+    let (mut keeper, mut old) = Keeper::start(Containment::Monitor);
+    let first = ask_reload(&keeper, true, false);
+    let standby = keeper.next_standby();
+    let others = [ask_reload(&keeper, false, true), ask_reload(&keeper, false, false)];
+    let mut second = take_over(&mut old, standby);
+    assert_eq!(told(first), Answer::Done);
+    let third = keeper.next_standby();
+    assert!(third.hello.force && !third.hello.renew, "what any of them asked for");
+    take_over(&mut second, third).run(&keeper.launch(&["exit", "0"]));
+    for other in others {
+        assert_eq!(told(other), Answer::Done);
+    }
+    assert!(keeper.no_server_waits(), "both were the same one");
+}
+
+#[test]
+fn f40_who_waits_for_a_reload_that_an_end_overtakes_is_told() {
+    let (mut keeper, mut server) = Keeper::start(Containment::Monitor);
+    let first = ask_reload(&keeper, false, false);
+    let standby = keeper.next_standby();
+    let other = ask_reload(&keeper, false, false);
+    keeper.signal(Signal::TERM);
+    for asked in [first, other] {
+        assert!(matches!(told(asked), Answer::Failed { .. }));
+    }
+    server.hear("SHUTDOWN", |message| matches!(message, ToServer::Shutdown(_)).then_some(()));
+    server.goodbye(0);
+    assert_eq!(keeper.wait().code(), Some(0));
+    drop(standby);
 }
 
 /// Left alone by its server with a job that sleeps.

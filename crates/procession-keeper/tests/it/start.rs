@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use procession_core::frame::ToKeeper;
@@ -213,6 +214,59 @@ fn p04_many_at_once_without_descriptors_are_deferred_and_none_is_failed() {
             server.hello.containment == Containment::Cgroup,
             "{level:?}"
         );
+    }
+}
+
+/// Ends a thread also where its test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Descriptors come and go while programs start.
+#[test]
+fn p04_what_runs_and_cannot_be_looked_at_is_not_said_never_to_have_run() {
+    for level in LEVELS {
+        let (keeper, mut server) = Keeper::start(level);
+        let over = AtomicBool::new(false);
+        let (mut ran, mut deferred) = (0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    limit_files(&keeper, 4);
+                    std::thread::yield_now();
+                    limit_files(&keeper, 1024);
+                    std::thread::yield_now();
+                }
+            });
+            let _end = End(&over);
+            for _ in 0..40 {
+                let launches: Vec<_> = (0..20).map(|_| keeper.launch(&["exit", "7"])).collect();
+                let all: Vec<_> =
+                    launches.iter().map(|launch| ToKeeper::Spawn(Box::new(launch.clone()))).collect();
+                server.say_all(&all);
+                for launch in &launches {
+                    let record = server.exited(launch.key);
+                    server.say(&ToKeeper::Ack { key: launch.key });
+                    match &record.ending {
+                        Ending::NotStarted { .. } => {
+                            let next = retry::next(&record, 0, 7);
+                            assert!(matches!(next, retry::Next::Defer(_)), "{level:?}: {:?}", record.ending);
+                            deferred += 1;
+                        }
+                        other => {
+                            assert_eq!(*other, exit(7), "{level:?}");
+                            ran += 1;
+                        }
+                    }
+                }
+                server.forget_starts();
+            }
+        });
+        assert!(ran > 0 && deferred > 0, "{level:?}: {ran} ran, {deferred} did not");
     }
 }
 

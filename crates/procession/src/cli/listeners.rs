@@ -90,8 +90,9 @@ fn adopt(socket: OwnedFd) -> anyhow::Result<Named> {
 fn bind(listen: &Listen) -> anyhow::Result<Named> {
     match listen {
         Listen::Tcp(address) => {
-            let listener =
-                TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+            let listener = TcpListener::bind(address).with_context(|| {
+                format!("cannot listen on {address}; `listen` in the config names another address")
+            })?;
             let bound = listener.local_addr()?;
             // A burst of clients waits in the kernel, not in a retry.
             rustix::net::listen(&listener, 4096)?;

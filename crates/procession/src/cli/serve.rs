@@ -253,15 +253,21 @@ fn take_over(
 fn write_files(data: &DataDir, listeners: &[Named], keeper: &str) -> anyhow::Result<()> {
     std::fs::create_dir_all(data.keeper())?;
     let addresses: String = listeners.iter().map(|(_, name)| format!("{name}\n")).collect();
-    write_atomically(&data.listen(), &addresses, 0o644)?;
-    write_atomically(&data.pid(), &format!("{keeper}\n"), 0o644)?;
+    write(&data.listen(), &addresses, 0o644)?;
+    write(&data.pid(), &format!("{keeper}\n"), 0o644)?;
     if !data.token().exists() {
         let token: String = random::bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
-        write_atomically(&data.token(), &format!("{token}\n"), 0o600)?;
+        write(&data.token(), &format!("{token}\n"), 0o600)?;
     }
     if !data.node().exists() {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        write_atomically(&data.node(), &format!("{name}\n"), 0o644)?;
+        write(&data.node(), &format!("{name}\n"), 0o644)?;
     }
     Ok(())
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    write_atomically(path, text, mode).with_context(|| {
+        format!("{} cannot be written; on a full disk, make room and start again", path.display())
+    })
 }

@@ -84,6 +84,12 @@ fn stats(folder: &std::path::Path) -> Option<Stats> {
 }
 
 impl Found {
+    /// As it says itself; else as stands in the lock.
+    fn keeper_pid(&self) -> String {
+        let said = self.keeper.as_ref().map(|status| status.keeper_pid.to_string());
+        said.unwrap_or_else(|| self.holder.pid().to_owned())
+    }
+
     fn state(&self) -> &'static str {
         match &self.keeper {
             None if self.holder.process.is_none() => "orphaned",
@@ -104,7 +110,7 @@ impl Found {
             "state": self.state(),
             "ready": self.state() == "ready",
             "version": status.release,
-            "keeper_pid": self.holder.pid().parse::<u32>().ok(),
+            "keeper_pid": self.keeper_pid().parse::<u32>().ok(),
             "server_pid": pid(status.server_pid),
             "uptime_ms": self.holder.age().map(|age| age.as_millis() as u64),
             "listeners": self.listeners,
@@ -130,7 +136,7 @@ impl Found {
             row("", meaning.into());
         }
         let gone = if self.state() == "orphaned" { ", gone" } else { "" };
-        row("keeper", format!("process {}{gone}", self.holder.pid()));
+        row("keeper", format!("process {}{gone}", self.keeper_pid()));
         let Some(status) = &self.keeper else { return table };
         if status.server_pid != 0 {
             row("server", format!("process {}, number {}", status.server_pid, status.generation));

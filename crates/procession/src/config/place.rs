@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use super::schema::read_bounded;
+
 /// The data directory named by the config at `file`, as [`super::load()`] would resolve it;
 /// what is wrong elsewhere in the file does not matter.
 pub fn data_dir(file: &Path) -> std::io::Result<PathBuf> {
-    let text = std::fs::read_to_string(file)?;
+    let bytes = read_bounded(file)?;
+    // What is no text is a broken config as any other.
+    let text = String::from_utf8_lossy(&bytes);
     let file = std::path::absolute(file)?;
     let folder = file.parent().unwrap_or(Path::new("/"));
     let (table, _) = DeTable::parse_recoverable(&text);
@@ -37,5 +41,12 @@ mod tests {
             std::fs::write(&file, format!("[server]\ndata_dir = 'd'\n{broken}")).expect("written");
             assert_eq!(data_dir(&file).expect("read"), folder.path().join("d"), "{broken}");
         }
+        std::fs::write(&file, b"[server]\ndata_dir = 'd'\n# \xff\n").expect("written");
+        assert_eq!(data_dir(&file).expect("read"), folder.path().join("d"));
+        std::fs::remove_file(&file).expect("ours");
+        rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .expect("made");
+        let error = data_dir(&file).expect_err("nobody writes to it");
+        assert!(error.to_string().contains("not a regular file"), "{error}");
     }
 }

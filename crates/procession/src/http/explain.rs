@@ -58,6 +58,11 @@ async fn queued(context: &Context, record: &JobRecord) -> Answer<Explanation> {
         ("task_limit", format!("its task holds {} slots, as many as it may", counts.running))
     } else if context.running.len() as u64 >= context.facts.slots {
         ("node_slot", format!("all {} slots of this server are taken", context.facts.slots))
+    } else if context.door.space.is_full() {
+        ("dispatch", "the disk is full: it is tried again until there is room".to_owned())
+    } else if context.scheduler.pressure.is_felt() {
+        let why = "the machine has no process, descriptor or space to start it with: it is tried again";
+        ("dispatch", why.to_owned())
     } else {
         ("dispatch", "it is about to start".to_owned())
     };

@@ -28,6 +28,9 @@ pub async fn readyz(State(context): State<Context>) -> Answer {
         return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail));
     }
     match tokio::time::timeout(PROBE, context.store.probe()).await {
+        Ok(Ok(())) if context.door.space.is_low() || context.door.space.is_full() => {
+            return Err(StoreError::Full.into());
+        }
         // The next server writes; to clients the two are one.
         Ok(Err(StoreError::Closed)) if context.handover.is_begun() => {}
         Ok(probed) => probed?,

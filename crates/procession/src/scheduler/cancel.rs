@@ -22,11 +22,17 @@ impl Scheduler {
         self.end_job(job, Stop { by: CancelledBy::Client, now }).await
     }
 
-    /// Ends the unfinished jobs of tasks that are not in the config.
-    pub async fn cancel_removed(&self) -> Result<(), StoreError> {
-        for (task, counts) in self.store.stats().await? {
-            if !self.tasks.contains_key(&task) && counts.running + counts.queued > 0 {
+    /// Ends the unfinished jobs of tasks that are not in the config, or says that there are some:
+    /// they may have come while the config changed.
+    pub async fn look_for_removed(&self, cancels: bool) -> Result<(), StoreError> {
+        let removed =
+            self.store.stats().await?.into_iter().filter(|(task, _)| !self.tasks.contains_key(task));
+        let unfinished = removed.map(|(task, counts)| (task, counts.running + counts.queued));
+        for (task, jobs) in unfinished.filter(|(_, jobs)| *jobs > 0) {
+            if cancels {
                 self.cancel_all_of(task).await?;
+            } else {
+                tracing::warn!(%task, jobs, "a task that is not in the config has unfinished jobs");
             }
         }
         Ok(())

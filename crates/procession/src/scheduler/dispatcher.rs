@@ -33,7 +33,9 @@ impl Scheduler {
                 Ok(Claimed::All { next_due }) => until(next_due),
                 Err(error @ StoreError::Disk(_)) => self.background.give_up(&error),
                 Err(error) => {
-                    tracing::error!(%error, "no jobs can be claimed");
+                    if self.space.met(&error) {
+                        tracing::error!(%error, "no jobs can be claimed");
+                    }
                     PAUSE
                 }
             };

@@ -120,8 +120,9 @@ impl Scheduler {
 
     async fn defer(&self, lease: Lease, wait: Duration) -> Recorded {
         let at = Timestamp::now() + wait;
-        tracing::warn!(job = %lease.job, ?wait, "nothing to start it with; the job waits");
-        self.pressure.felt();
+        if self.pressure.felt() {
+            tracing::warn!(job = %lease.job, ?wait, "nothing to start it with; the job waits");
+        }
         Recorded::of(self.until_stored(|| self.store.release(lease, Some(at))).await)
     }
 
@@ -135,7 +136,10 @@ impl Scheduler {
             match write().await {
                 Ok(done) => return Some(done),
                 Err(error @ StoreError::Disk(_)) => self.background.give_up(&error),
-                Err(error) => tracing::error!(%error, "an attempt's end cannot be recorded yet"),
+                Err(error) if self.space.met(&error) => {
+                    tracing::error!(%error, "an attempt's end cannot be recorded yet");
+                }
+                Err(_) => {}
             }
             if !self.background.goes_on_after(AGAIN).await {
                 return None;

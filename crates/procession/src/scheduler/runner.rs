@@ -94,7 +94,10 @@ impl Scheduler {
                 }
             }
             Err(unready) => {
-                tracing::warn!(job = %lease.job, %unready, "an attempt cannot be started");
+                // The same want is met by each of them, several times a second.
+                if !matches!(unready.end(), End::Wait) || !self.pressure.is_felt() {
+                    tracing::warn!(job = %lease.job, %unready, "an attempt cannot be started");
+                }
                 let scheduler = self.clone();
                 self.background.errand(async move {
                     match unready.end() {

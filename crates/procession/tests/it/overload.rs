@@ -8,17 +8,18 @@ use serde_json::{Value, json};
 
 use crate::harness::{BOUND, Client, Connection, End, Request, Server, wait_for};
 
-/// Ten slots of 100 ms each: at most 100 jobs a second.
+/// Twenty slots of 400 ms each: at most 50 jobs a second. What a job costs the machine beside
+/// that, also where the load takes most of it, is little to it.
 const TASKS: &str = r#"
 [limits]
-max_running = 10
+max_running = 20
 [task.t]
-command = ["sleep", "0.1"]
+command = ["sleep", "0.4"]
 max_queued = 50
 "#;
 
-/// How long each load is measured.
-const MEASURED: Duration = Duration::from_secs(4);
+/// How many jobs are timed under each load: whole rounds of the slots, which end together.
+const MEASURED: u64 = 12 * 20;
 
 /// The share of the peak that a burst must leave.
 const GOODPUT: f64 = 0.9;
@@ -37,7 +38,7 @@ fn goodput(server: &Server, load: impl FnOnce(&AtomicBool) + Send) -> f64 {
         let first = finished(server);
         wait_for("the slots are taken", BOUND, || finished(server) >= first + 20);
         let (began, before) = (Instant::now(), finished(server));
-        wait_for("the measured time", MEASURED * 4, || began.elapsed() >= MEASURED);
+        wait_for("enough are done", BOUND, || finished(server) >= before + MEASURED);
         let rate = (finished(server) - before) as f64 / began.elapsed().as_secs_f64();
         drop(ends);
         loading.join().expect("no panic");
@@ -90,7 +91,7 @@ fn f25_under_a_burst_over_capacity_as_much_gets_done_and_the_rest_is_refused_at_
             while !over.load(Ordering::Relaxed) {
                 let task = server.get("/v1/tasks/t").json();
                 longest_queue = longest_queue.max(task["queued"].as_u64().expect("a number"));
-                assert!(task["running"].as_u64().is_some_and(|running| running <= 10), "{task}");
+                assert!(task["running"].as_u64().is_some_and(|running| running <= 20), "{task}");
             }
             slowest = clients.into_iter().map(|one| one.join().expect("no panic")).max().expect("clients");
         });

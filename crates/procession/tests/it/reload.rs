@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -106,6 +107,32 @@ fn f38_a_broken_or_half_written_config_keeps_the_old_one_and_is_told() {
     server.configure(&changed());
     server.reload();
     assert_eq!(server.printed("says", Value::Null), "new\n");
+}
+
+#[test]
+fn f38_many_who_reload_at_once_all_have_it_done() {
+    let server = Server::start(TASKS);
+    server.configure(&changed());
+    let ran = at_once(8, |_| server.cli(&["reload"]));
+    assert!(ran.iter().all(|ran| ran.code == Some(0)), "{ran:?}");
+    server.run("says", Value::Null);
+}
+
+#[test]
+fn f05_signals_however_close_to_each_other_cost_no_request() {
+    let server = Server::start(TASKS);
+    for gap in [0, 5, 20, 60] {
+        for signal in [Signal::USR2, Signal::USR2, Signal::HUP, Signal::USR2] {
+            server.signal(signal);
+            #[expect(clippy::disallowed_methods, reason = "how far apart they come is what is tried")]
+            std::thread::sleep(Duration::from_millis(gap));
+            let began = Instant::now();
+            server.get("/v1/stats").expect(200);
+            assert!(began.elapsed() < Duration::from_secs(5), "gap {gap}: {:?}", began.elapsed());
+        }
+        server.run("says", Value::Null);
+    }
+    assert!(!server.log().contains("goes on as it is"), "{}", server.log());
 }
 
 #[test]

@@ -37,6 +37,10 @@ fn start() -> (Server, String) {
     let server = Server::start(TASKS);
     server.run("exit", Value::Null);
     let running = server.running("gate", Value::Null);
+    // Claimed is not started.
+    wait_for("its program runs", BOUND, || {
+        server.get(&format!("/v1/jobs/{running}/explain")).json()["pid"].is_u64()
+    });
     (server, running)
 }
 
@@ -48,7 +52,8 @@ fn all_goes_on(server: &Server, running: &str, waiting: &[String]) {
         assert_eq!(times_ran(server, id), 1);
     }
     fs::write(server.path().join("go"), "").expect("written");
-    assert_eq!(server.over(running)["exit_code"], 7);
+    let ended = server.over(running);
+    assert_eq!(ended["exit_code"], 7, "{ended}");
     assert_eq!(server.stdout(running).len(), 108_894, "all it printed");
 }
 

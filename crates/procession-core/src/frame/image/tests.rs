@@ -63,6 +63,10 @@ impl Dice {
         }
     }
 
+    fn reload(&mut self) -> Reload {
+        Reload { binary: self.flag(), force: self.flag(), askers: vec![self.fd(), self.fd()] }
+    }
+
     fn alarm(&mut self) -> Alarm {
         Alarm { kind: self.small() as u8, at: self.at() }
     }
@@ -192,7 +196,7 @@ impl Dice {
             },
             follower: self.maybe(Dice::fd),
             askers: self.maybe(Dice::fd),
-            reload: self.maybe(Dice::flag),
+            reload: self.maybe(Dice::reload),
             log: self.maybe(Dice::bytes),
             reloaded: self.maybe(|dice| Reloaded { at_us: -1, error: dice.bytes() }),
         }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{
     Alarm, Attached, Attempt, BadFrame, Bounds, Cgroups, Ending, Fd, Image, Instant, Listener, Machine,
-    MachineState, Output, Overdue, Phase, Process, Reader, Reloaded, Servers, Setup, Sink, Slot, State,
-    StopCause, Stream, Tree, Up, Value, Variable, Verdict, Watch, Writer,
+    MachineState, Output, Overdue, Phase, Process, Reader, Reload, Reloaded, Servers, Setup, Sink, Slot,
+    State, StopCause, Stream, Tree, Up, Value, Variable, Verdict, Watch, Writer,
 };
 
 type Read<T> = Result<T, BadFrame>;
@@ -42,6 +42,7 @@ fields!(Variable: name value);
 fields!(State: boot_id clone3 nofile niced strangers journal journal_length left own spared overdue cgroups
     servers attempts alarms ending reloaded follower log askers reload);
 fields!(Reloaded: at_us error);
+fields!(Reload: binary force askers);
 fields!(Process: pid pidfd);
 fields!(Overdue: until process);
 fields!(Cgroups: name joins_before_exec next leaving);
