@@ -58,6 +58,7 @@ fn f07_on_a_full_disk_nothing_is_accepted_and_what_runs_is_recorded_when_there_i
     assert_eq!(refusal.problem(), (503, "disk_full".into()));
     assert!(refusal.header("retry-after").is_some(), "{refusal:?}");
     assert_eq!(server.get("/healthz").status, 200, "it lives");
+    assert_eq!(server.get("/readyz").problem(), (503, "disk_full".into()));
     fs::write(server.path().join("go"), "").expect("another disk");
     for id in &running {
         wait_for("it ran on to its end", BOUND, || times_ran(&server, id) == 1);
@@ -75,6 +76,7 @@ fn f07_on_a_full_disk_nothing_is_accepted_and_what_runs_is_recorded_when_there_i
     }
     assert_eq!(server.stdout(&running[0]), b"said\n");
     assert_eq!(server.server_pid(), pid, "without a restart");
+    wait_for("it is ready again", BOUND, || server.get("/readyz").status == 200);
     assert_eq!(server.all_jobs("limit=200").len(), running.len() + accepted.len(), "no other job");
     server.run("exit", Value::Null);
 }
