@@ -20,12 +20,13 @@
 //! USR1 is REOPEN_LOG to the server.
 //!
 //! The operator asks the same, and more, on the socket `control` in `Setup::state_dir`
-//! ([`ask`], [`Conversation`]). A server that was asked to keep its jobs says GOODBYE while
+//! ([`ask()`], [`Conversation`]). A server that was asked to keep its jobs says GOODBYE while
 //! they run: the keeper then closes its listeners and waits for them alone, until they have
 //! ended or a [`Conversation::attach`] brings listeners and a server again.
 //!
 //! A service manager that set `NOTIFY_SOCKET` is told when the keeper is ready, reloads and
-//! stops; one that set `WATCHDOG_USEC` hears from it while the server answers PING.
+//! stops; one that set `WATCHDOG_USEC` hears that the keeper is well. A ready server that leaves
+//! three PINGs unanswered is ended, and followed by another.
 //!
 //! # For the server
 //! [`take_control_socket`] gives its end of the socket (a blocking stream, once a process).

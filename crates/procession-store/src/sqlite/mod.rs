@@ -3,8 +3,8 @@
 //! Every write is a function of a transaction (`writer`) and lies in the file of its verb;
 //! every read one of a connection (`readers`). The file belongs to one process at a time,
 //! which the program sees to with a lock. Called through [`crate::Store`] by all of the program;
-//! a store that runs, or does not, is copied by [`backup`], looked at by [`Exam`], and what is
-//! left of a damaged one is saved by [`salvage`].
+//! a store that runs, or does not, is copied by [`backup()`], looked at by [`Exam`], and what is
+//! left of a damaged one is saved by [`salvage()`].
 
 mod backup;
 mod cancel;
