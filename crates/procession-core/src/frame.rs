@@ -24,6 +24,7 @@ use crate::id::AttemptKey;
 use crate::launch::Launch;
 use crate::outcome::CancelledBy;
 use crate::record::{Containment, ExitRecord};
+use crate::recovery::Claimant;
 
 /// This side's protocol version, in HELLO and READY. Version 2 brought standby servers
 /// (PREPARED, PROCEED, RETIRE), HELD, RENEW and PING; a version 1 side skips these frames.
@@ -153,6 +154,9 @@ pub enum ToKeeper {
     /// Execute your program anew, keeping all you own: said by the first server of a new
     /// version once it serves.
     Renew,
+    /// What a keeper before left without an end is recorded as lost: from here on rows that the
+    /// keeper does not know were claimed by its own servers. None is claimed before.
+    Settled,
 }
 
 /// What a new server learns first.
@@ -182,6 +186,20 @@ pub struct Hello {
     pub force: bool,
     /// The folder of the attempts' cgroups; empty where there is none.
     pub cgroups: Bytes,
+    /// A server of this keeper has said SETTLED.
+    pub settled: bool,
+}
+
+impl Hello {
+    /// By whom an attempt was claimed under `boot_id`, as far as the keeper can tell.
+    pub fn claimant(&self, boot_id: [u8; 16]) -> Claimant {
+        let settled = if self.version == 1 { self.generation > 1 } else { self.settled };
+        match (boot_id == self.boot_id, settled) {
+            (false, _) => Claimant::BootBefore,
+            (true, false) => Claimant::KeeperBefore,
+            (true, true) => Claimant::OurKeepers,
+        }
+    }
 }
 
 /// An attempt that runs.

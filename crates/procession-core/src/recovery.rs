@@ -17,16 +17,36 @@ pub enum Verdict {
     Lost(LostReason),
 }
 
-/// `runs`, `over`: the keeper has the attempt, or the record of its end. `same_boot`: the
-/// machine was not restarted since the claim. `new_keeper`: no server of this keeper served
-/// before, so what the keeper does not know was owned by a keeper that is gone.
-pub fn judge(runs: bool, over: bool, same_boot: bool, new_keeper: bool) -> Verdict {
-    match (runs, over) {
-        (true, _) => Verdict::Adopt,
-        (false, true) => Verdict::Record,
-        (false, false) if !same_boot => Verdict::Lost(LostReason::Reboot),
-        (false, false) if new_keeper => Verdict::Lost(LostReason::KeeperDied),
-        (false, false) => Verdict::NeverSeen,
+/// What the keeper says of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It has it.
+    Runs,
+    /// It has the record of its end.
+    Over,
+    /// Nothing.
+    Nothing,
+}
+
+/// By whom an attempt was claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimant {
+    /// A server of this keeper: what the keeper does not know was never sent to it.
+    OurKeepers,
+    /// Perhaps one of a keeper before, which may have run it.
+    KeeperBefore,
+    /// One before the machine was restarted.
+    BootBefore,
+}
+
+/// Decides: see the module.
+pub fn judge(known: Known, claimant: Claimant) -> Verdict {
+    match (known, claimant) {
+        (Known::Runs, _) => Verdict::Adopt,
+        (Known::Over, _) => Verdict::Record,
+        (Known::Nothing, Claimant::OurKeepers) => Verdict::NeverSeen,
+        (Known::Nothing, Claimant::KeeperBefore) => Verdict::Lost(LostReason::KeeperDied),
+        (Known::Nothing, Claimant::BootBefore) => Verdict::Lost(LostReason::Reboot),
     }
 }
 
@@ -36,11 +56,14 @@ mod tests {
 
     #[test]
     fn the_table_of_the_design() {
-        assert_eq!(judge(true, false, true, false), Verdict::Adopt);
-        assert_eq!(judge(false, true, true, false), Verdict::Record);
-        assert_eq!(judge(false, true, true, true), Verdict::Record);
-        assert_eq!(judge(false, false, true, false), Verdict::NeverSeen);
-        assert_eq!(judge(false, false, true, true), Verdict::Lost(LostReason::KeeperDied));
-        assert_eq!(judge(false, false, false, true), Verdict::Lost(LostReason::Reboot));
+        use Claimant::{BootBefore, KeeperBefore, OurKeepers};
+        for claimant in [OurKeepers, KeeperBefore, BootBefore] {
+            // A keeper's journal outlives it, and its children may.
+            assert_eq!(judge(Known::Runs, claimant), Verdict::Adopt);
+            assert_eq!(judge(Known::Over, claimant), Verdict::Record);
+        }
+        assert_eq!(judge(Known::Nothing, OurKeepers), Verdict::NeverSeen);
+        assert_eq!(judge(Known::Nothing, KeeperBefore), Verdict::Lost(LostReason::KeeperDied));
+        assert_eq!(judge(Known::Nothing, BootBefore), Verdict::Lost(LostReason::Reboot));
     }
 }

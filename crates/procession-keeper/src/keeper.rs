@@ -334,6 +334,7 @@ impl Keeper {
             ToKeeper::Retired => self.hand_over(Input::Released),
             ToKeeper::Renew => self.wish_renewal(),
             ToKeeper::Pong => self.notify.pong(),
+            ToKeeper::Settled => self.servers.settled = true,
             ToKeeper::Prepared | ToKeeper::Refused { .. } => {}
         }
     }

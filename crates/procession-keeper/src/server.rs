@@ -84,6 +84,8 @@ pub(crate) struct Death {
     pub(crate) wait_status: i32,
     /// Why it never reached its program.
     pub(crate) failure: Option<Failure>,
+    /// It had said SETTLED, and nobody had heard it.
+    pub(crate) settled: bool,
 }
 
 impl Death {
@@ -281,6 +283,7 @@ impl Server {
 
     /// It is dead: what it still said is read to its end and thrown away. A spawn among it
     /// was never answered, so "not known" is true when the next server asks, and stays true.
+    /// Only SETTLED is of use: it speaks of what is in the store.
     pub(crate) fn bury(mut self, world: &mut World) -> Death {
         let failure = self.on_status(world);
         world.timers.disarm(Alarm::KillServer(self.id));
@@ -288,7 +291,13 @@ impl Server {
         if let Some(socket) = &self.socket {
             world.events.remove(socket.as_fd());
             let mut buffer = [0u8; TURN];
-            while matches!(rustix::io::read(socket, &mut buffer), Ok(1..)) {}
+            while let Ok(length @ 1..) = rustix::io::read(socket, &mut buffer) {
+                self.decoder.feed(&buffer[..length]);
+            }
+        }
+        let mut settled = false;
+        while let Ok(Some(word)) = self.decoder.next() {
+            settled |= word == ToKeeper::Settled;
         }
         let wait_status = reap(self.process.pid).map_or(0, |(status, _)| status);
         world.own.remove(&self.process.pid);
@@ -297,7 +306,7 @@ impl Server {
             (true, false) => Life::Short,
             (true, true) => Life::Long,
         };
-        Death { life, wait_status, failure }
+        Death { life, wait_status, failure, settled }
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Servers {
     /// Before the next start, after one that never became ready.
     pause: Duration,
     pub(crate) ever_ready: bool,
+    /// What a keeper before left is recorded.
+    pub(crate) settled: bool,
     current: Option<Server>,
     standby: Option<Server>,
     retired: Vec<Server>,
@@ -63,6 +65,7 @@ impl Servers {
             generation: 0,
             pause: FIRST_PAUSE,
             ever_ready: false,
+            settled: false,
             current: None,
             standby: None,
             retired: vec![],
@@ -160,6 +163,7 @@ impl Servers {
             renew: standby.is_some_and(|wish| wish.binary),
             force: standby.is_some_and(|wish| wish.force),
             cgroups: world.cgroups_folder(),
+            settled: self.settled,
         }
     }
 
@@ -318,6 +322,7 @@ impl Servers {
         let death = self.take(id)?.bury(world);
         if role == Role::Current {
             world.outbox.reset(false);
+            self.settled |= death.settled;
         }
         Some((role, death))
     }

@@ -29,7 +29,7 @@ use crate::log::{Log, SAID};
 use crate::maintenance;
 use crate::meters::Meters;
 use crate::scheduler::{
-    Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, cgroups_of, recover,
+    Losses, Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, cgroups_of, recover,
 };
 use crate::space::Space;
 use crate::standby::{Turn, stand_by};
@@ -211,6 +211,7 @@ fn scheduler(
         boot_id: hello.boot_id,
         slots: usize::try_from(config.limits.max_running).unwrap_or(usize::MAX),
         wake: Notify::new(),
+        losses: Losses::default(),
         pressure: Pressure::default(),
         space: Arc::new(Space::default()),
         meters: Arc::new(Meters::default()),

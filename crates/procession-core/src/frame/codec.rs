@@ -158,6 +158,7 @@ impl Message for ToKeeper {
             ToKeeper::Retired => frame(out, 9, |_| {}),
             ToKeeper::Pong => frame(out, 10, |_| {}),
             ToKeeper::Renew => frame(out, 11, |_| {}),
+            ToKeeper::Settled => frame(out, 12, |_| {}),
         }
     }
 
@@ -178,6 +179,7 @@ impl Message for ToKeeper {
             9 => ToKeeper::Retired,
             10 => ToKeeper::Pong,
             11 => ToKeeper::Renew,
+            12 => ToKeeper::Settled,
             _ => return Ok(None),
         }))
     }

@@ -214,6 +214,8 @@ pub struct Servers {
     pub pause_us: u64,
     /// One of them was ready.
     pub ever_ready: bool,
+    /// One of them has said SETTLED.
+    pub settled: bool,
     /// The one that serves.
     pub current: Option<Up>,
     /// Those that have handed over.

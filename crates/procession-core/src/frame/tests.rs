@@ -11,6 +11,7 @@ use super::*;
 use crate::id::{Fence, JobId};
 use crate::launch::{Credentials, OutputMode, OutputPlan, ResourceLimit, Stdin};
 use crate::record::{Ending, OutputPlace, Phase, StopCause, StreamRecord, Usage};
+use crate::recovery::Claimant;
 
 fn bytes() -> impl Strategy<Value = Bytes> {
     prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from)
@@ -140,10 +141,10 @@ fn launch() -> impl Strategy<Value = Launch> {
 
 fn to_server() -> impl Strategy<Value = ToServer> {
     let numbers = any::<(u32, u64, [u8; 16], u32)>();
-    let ways = any::<(u32, bool, bool, bool)>();
+    let ways = any::<(u32, bool, bool, bool, bool)>();
     let hello = (numbers, containment(), prop::collection::vec(bytes(), 0..3), ways, bytes()).prop_map(
         |((version, generation, boot_id, keeper_pid), containment, listeners, ways, cgroups)| {
-            let (held, standby, renew, force) = ways;
+            let (held, standby, renew, force, settled) = ways;
             Hello {
                 version,
                 generation,
@@ -156,6 +157,7 @@ fn to_server() -> impl Strategy<Value = ToServer> {
                 renew,
                 force,
                 cgroups,
+                settled,
             }
         },
     );
@@ -199,7 +201,13 @@ fn to_keeper() -> impl Strategy<Value = ToKeeper> {
         Just(ToKeeper::List),
         any::<u8>().prop_map(|status| ToKeeper::Goodbye { status }),
         ".*".prop_map(|message| ToKeeper::Refused { message }),
-        prop::sample::select(vec![ToKeeper::Prepared, ToKeeper::Retired, ToKeeper::Pong, ToKeeper::Renew]),
+        prop::sample::select(vec![
+            ToKeeper::Prepared,
+            ToKeeper::Retired,
+            ToKeeper::Pong,
+            ToKeeper::Renew,
+            ToKeeper::Settled
+        ]),
     ]
 }
 
@@ -395,7 +403,10 @@ fn f05_version_1_is_understood() {
         renew: false,
         force: false,
         cgroups: Bytes::new(),
+        settled: false,
     };
+    assert_eq!(expected.claimant([9; 16]), Claimant::OurKeepers, "it said so by its number");
+    assert_eq!(Hello { generation: 1, ..expected.clone() }.claimant([9; 16]), Claimant::KeeperBefore);
     assert_eq!(decode(&hello, 3), Ok(vec![ToServer::Hello(expected)]));
     let shutdown = Shutdown { now: true, ..Shutdown::default() };
     assert_eq!(decode(&[2, 0, 0, 0, 6, 1], 1), Ok(vec![ToServer::Shutdown(shutdown)]));

@@ -199,6 +199,7 @@ impl Value for Hello {
         w.flag(self.renew);
         w.flag(self.force);
         w.bytes(&self.cgroups);
+        w.flag(self.settled);
     }
 
     fn read(r: &mut Reader) -> Read<Self> {
@@ -214,6 +215,7 @@ impl Value for Hello {
             renew: r.flag()?,
             force: r.flag()?,
             cgroups: r.bytes()?,
+            settled: r.flag()?,
         })
     }
 }

@@ -64,6 +64,7 @@ impl Servers {
             generation: self.generation,
             pause_us: u64::try_from(self.pause.as_micros()).unwrap_or(u64::MAX),
             ever_ready: self.ever_ready,
+            settled: self.settled,
             current: current.map(|server| server.to_image(held_back, Some(&outbox.news), names)),
             retired: self.retired.iter().map(|server| server.to_image(held_back, None, names)).collect(),
         }
@@ -79,6 +80,7 @@ impl Servers {
         self.generation = image.generation;
         self.pause = Duration::from_micros(image.pause_us);
         self.ever_ready = image.ever_ready;
+        self.settled = image.settled;
         let listens = image.current.as_ref().is_some_and(|current| current.socket.is_some());
         world.outbox.reset(listens);
         self.current = image.current.map(|image| Server::from_image(image, given, world)).transpose()?;

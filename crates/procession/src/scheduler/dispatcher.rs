@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use procession_core::frame::ToKeeper;
 use procession_core::id::ClaimId;
 use procession_keeper::fault;
 use procession_store::{Claim, ClaimedBatch, StoreError};
@@ -26,6 +27,10 @@ const BATCH: usize = 256;
 impl Scheduler {
     /// Runs until the server drains or retires: what is queued then waits for the next one.
     pub async fn dispatch(self: Arc<Self>, drain: Arc<Drain>) {
+        tokio::select! {
+            () = self.settle_losses() => {}
+            () = drain.reached(Stage::Retiring) => {}
+        }
         while !drain.starts_nothing() {
             let woken = self.wake.notified();
             let pause = match self.claim_and_launch().await {
@@ -53,6 +58,13 @@ impl Scheduler {
             }
         }
         drain.launches_are_over();
+    }
+
+    /// Nothing is claimed before the keeper can know whose claims are whose.
+    async fn settle_losses(&self) {
+        self.losses.are_recorded().await;
+        self.keeper.send(&ToKeeper::Settled);
+        self.keeper.written().await;
     }
 
     async fn claim_and_launch(self: &Arc<Self>) -> Result<Claimed, StoreError> {

@@ -28,7 +28,7 @@ const AGAIN: Duration = Duration::from_millis(250);
 
 /// Whether the store has an attempt's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Recorded {
+pub(super) enum Recorded {
     Yes,
     /// The server stops while the store fails.
     NotYet,
@@ -79,11 +79,13 @@ impl Scheduler {
     }
 
     /// Records an end that needs nothing from the keeper, and frees the slot.
-    pub(super) async fn record_end(&self, finished: Finished) {
+    pub(super) async fn record_end(&self, finished: Finished) -> Recorded {
         let lease = finished.lease;
-        if self.store_end(finished).await == Recorded::Yes {
+        let recorded = self.store_end(finished).await;
+        if recorded == Recorded::Yes {
             self.leave(lease);
         }
+        recorded
     }
 
     /// Gives back a claim whose attempt was never seen.

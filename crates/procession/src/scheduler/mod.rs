@@ -36,7 +36,7 @@ use crate::space::Space;
 pub use bereaved::cgroups_of;
 pub use pressure::Pressure;
 pub use progress::ProgressWatch;
-pub use recover::{Owned, recover};
+pub use recover::{Losses, Owned, recover};
 pub use running::Running;
 pub use scratch::ScratchPool;
 
@@ -70,6 +70,8 @@ pub struct Scheduler {
     pub slots: usize,
     /// Something was submitted, finished, resumed: look for work.
     pub wake: Notify,
+    /// What a keeper before left without an end.
+    pub losses: Losses,
     /// Whether the machine had something to start with, lately.
     pub pressure: Pressure,
     /// Whether the disk has room.

@@ -10,11 +10,13 @@ use procession_core::id::AttemptKey;
 use procession_core::job::{Claimed, Finished, Lease};
 use procession_core::outcome::{CancelledBy, LostReason, Outcome};
 use procession_core::record::ExitRecord;
-use procession_core::recovery::{Verdict, judge};
+use procession_core::recovery::{Known, Verdict, judge};
 use procession_keeper::fault;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 
 use super::Scheduler;
+use super::finish::Recorded;
 use super::note::Note;
 use super::running::{Live, Stop};
 
@@ -61,19 +63,39 @@ impl Owned {
     }
 }
 
+/// Rows of a keeper before that are lost and not recorded as that yet. Until they are, whoever
+/// serves next must not take them for claims of our own that were never sent.
+#[derive(Debug, Default)]
+pub struct Losses(watch::Sender<usize>);
+
+impl Losses {
+    fn met(&self, more: usize) {
+        self.0.send_modify(|left| *left += more);
+    }
+
+    fn recorded(&self) {
+        self.0.send_modify(|left| *left -= 1);
+    }
+
+    /// Returns once there are none.
+    pub async fn are_recorded(&self) {
+        // The sender is part of `self`, which outlives the wait.
+        let _ = self.0.subscribe().wait_for(|left| *left == 0).await;
+    }
+}
+
 /// Brings `scheduler` and the store in line with the keeper.
 pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) -> anyhow::Result<()> {
     let over: BTreeSet<AttemptKey> = owned.over.iter().map(|record| record.key).collect();
     let (mut unrecorded, mut unseen, mut lost) = (BTreeSet::new(), Vec::new(), Vec::new());
     for (claimed, boot_id) in scheduler.store.claimed_by(&scheduler.node).await? {
         let key = claimed.lease.key();
-        let verdict = judge(
-            owned.running.contains_key(&key),
-            over.contains(&key),
-            boot_id == hello.boot_id,
-            hello.generation == 1,
-        );
-        match verdict {
+        let known = match owned.running.contains_key(&key) {
+            true => Known::Runs,
+            false if over.contains(&key) => Known::Over,
+            false => Known::Nothing,
+        };
+        match judge(known, hello.claimant(boot_id)) {
             Verdict::Adopt => adopt(scheduler, &claimed, &owned.running[&key]),
             Verdict::Record => {
                 unrecorded.insert(key);
@@ -90,6 +112,7 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
         let scheduler_too = scheduler.clone();
         scheduler.background.errand(async move { scheduler_too.give_back_claim(lease).await });
     }
+    scheduler.losses.met(lost.len());
     for (lease, reason) in lost {
         fault::point("recover.between_rows");
         scheduler.background.errand(record_loss(scheduler.clone(), lease, reason));
@@ -108,7 +131,10 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
 async fn record_loss(scheduler: Arc<Scheduler>, lease: Lease, reason: LostReason) {
     tracing::warn!(job = %lease.job, ?reason, "an attempt is lost");
     let (outcome, now) = (Outcome::Lost { reason }, Timestamp::now());
-    scheduler.record_end(Finished::unseen(lease, outcome, now, &scheduler.revision)).await;
+    let end = Finished::unseen(lease, outcome, now, &scheduler.revision);
+    if scheduler.record_end(end).await == Recorded::Yes {
+        scheduler.losses.recorded();
+    }
 }
 
 fn adopt(scheduler: &Scheduler, claimed: &Claimed, started: &Started) {

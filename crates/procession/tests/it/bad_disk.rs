@@ -120,10 +120,18 @@ fn f07_what_a_dead_keeper_left_does_not_keep_a_server_from_answering_on_a_full_d
     for id in &running {
         assert!(matches!(server.job(id)["state"].as_str(), Some("running" | "lost")));
     }
+    // What a server could not record the next one must not take for its own claims.
+    kill(server.server_pid());
+    wait_for("another server answers", BOUND, || {
+        server.try_send(&Request::get("/healthz")).is_ok_and(|answer| answer.status == 200)
+    });
     disk.empty();
     for id in &running {
-        assert_eq!(server.over(id)["outcome"], json!({"kind": "lost", "reason": "keeper_died"}));
+        let job = server.over(id);
+        assert_eq!(job["outcome"], json!({"kind": "lost", "reason": "keeper_died"}));
+        assert_eq!((&job["attempt"], times_ran(&server, id)), (&json!(1), 0));
     }
+    server.run("exit", Value::Null);
 }
 
 #[test]

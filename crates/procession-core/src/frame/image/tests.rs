@@ -181,6 +181,7 @@ impl Dice {
                 generation: self.number(),
                 pause_us: self.number(),
                 ever_ready: self.flag(),
+                settled: self.flag(),
                 current: self.maybe(Dice::up),
                 retired: self.some(Dice::up),
             },

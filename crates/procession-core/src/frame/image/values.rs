@@ -47,7 +47,7 @@ fields!(Process: pid pidfd);
 fields!(Overdue: until process);
 fields!(Cgroups: name joins_before_exec next leaving);
 fields!(Slot: path number name folder events killed);
-fields!(Servers: generation pause_us ever_ready current retired);
+fields!(Servers: generation pause_us ever_ready current retired settled);
 fields!(Up: id process socket unread unsent attached greeted ready since);
 fields!(Attached: at fds);
 fields!(Attempt: key cookie machine process tree output open told pid start_ticks started_us started

@@ -12,7 +12,7 @@ use procession_core::job::{Finished, Lease};
 use procession_core::limits::Limit;
 use procession_core::outcome::{CancelledBy, Outcome};
 use procession_core::record::{Containment, Ending, ExitRecord, Phase, StopCause};
-use procession_core::recovery::{Verdict, judge};
+use procession_core::recovery::{Claimant, Known, Verdict, judge};
 use procession_core::retry::{Next, next};
 use procession_core::state::JobState;
 use procession_store::{Cancelled, Claim, Store};
@@ -84,7 +84,7 @@ struct Server {
 
 #[derive(Default)]
 struct Keeper {
-    servers: u64,
+    settled: bool,
     ever_ready: bool,
     running: BTreeSet<AttemptKey>,
     over: BTreeMap<AttemptKey, ExitRecord>,
@@ -337,10 +337,9 @@ impl Machine {
             self.start_keeper();
         }
         let Some(keeper) = &mut self.keeper else { return };
-        keeper.servers += 1;
-        let new_keeper = keeper.servers == 1;
         self.server = Some(Server::default());
-        if self.recover(new_keeper, dies_after.unwrap_or(usize::MAX)).await {
+        let settled = keeper.settled;
+        if self.recover(settled, dies_after.unwrap_or(usize::MAX)).await {
             let Some(server) = &mut self.server else { return };
             server.outbox.push_front(Word::Ready);
         } else {
@@ -369,7 +368,7 @@ impl Machine {
     }
 
     /// As `scheduler/recover.rs`; `false`: it died on the way.
-    async fn recover(&mut self, new_keeper: bool, rows: usize) -> bool {
+    async fn recover(&mut self, settled: bool, rows: usize) -> bool {
         let (store, now) = (self.store(), self.now);
         let (Some(keeper), Some(server)) = (&self.keeper, &mut self.server) else { return false };
         let mut unrecorded = BTreeSet::new();
@@ -378,8 +377,17 @@ impl Machine {
                 return false;
             }
             let (lease, key) = (claimed.lease, claimed.lease.key());
-            let (runs, over) = (keeper.running.contains(&key), keeper.over.contains_key(&key));
-            match judge(runs, over, boot == [self.boot; 16], new_keeper) {
+            let known = match keeper.running.contains(&key) {
+                true => Known::Runs,
+                false if keeper.over.contains_key(&key) => Known::Over,
+                false => Known::Nothing,
+            };
+            let claimant = match settled {
+                _ if boot != [self.boot; 16] => Claimant::BootBefore,
+                true => Claimant::OurKeepers,
+                false => Claimant::KeeperBefore,
+            };
+            match judge(known, claimant) {
                 Verdict::Adopt => {
                     server.leases.push(lease);
                     if claimed.cancel_requested {
@@ -399,6 +407,7 @@ impl Machine {
             self.disk.synced();
         }
         let Some(keeper) = &mut self.keeper else { return false };
+        keeper.settled = true;
         for (key, record) in &keeper.over {
             keeper.told.insert(*key);
             match unrecorded.contains(key) {

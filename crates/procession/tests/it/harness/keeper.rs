@@ -72,6 +72,7 @@ impl OwnKeeper {
             renew: false,
             force: standby == Some(true),
             cgroups: Default::default(),
+            settled: self.generation > 1,
         };
         let mut bytes = Vec::new();
         ToServer::Hello(hello).encode(&mut bytes);
