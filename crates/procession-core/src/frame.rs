@@ -188,6 +188,8 @@ pub struct Hello {
     pub cgroups: Bytes,
     /// A server of this keeper has said SETTLED.
     pub settled: bool,
+    /// A service manager watches the keeper: it starts the service again.
+    pub managed: bool,
 }
 
 impl Hello {

@@ -142,12 +142,16 @@ impl Events {
         let _ = epoll::delete(&self.epoll, fd);
     }
 
-    /// Waits for something to happen and says to whom.
+    /// Waits for something to happen and says to whom. A process that was stopped, or a machine that
+    /// slept, has slept through deadlines: what happened meanwhile is said before they are met.
     pub(crate) fn wait(&mut self) -> Result<Vec<(Source, EventFlags)>, Errno> {
         self.buffer.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.buffer), None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+        loop {
+            match epoll::wait(&self.epoll, spare_capacity(&mut self.buffer), None) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
         }
         let known = |event: &Event| Some((Source::from_number(event.data.u64())?, event.flags));
         Ok(self.buffer.iter().filter_map(known).collect())

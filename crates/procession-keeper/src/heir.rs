@@ -58,6 +58,12 @@ pub fn inherit(orphans: Vec<Orphan>, bound: Duration, mut each: impl FnMut(ExitR
     }
 }
 
+/// What the dead keeper had recorded itself, and no server committed: it knew more of it than is
+/// known here. `state_dir`: the folder of its journal.
+pub fn recorded(state_dir: &Path) -> std::io::Result<Vec<ExitRecord>> {
+    crate::journal::inspect::records(state_dir)
+}
+
 /// Ends all that lives in the cgroups of a keeper that is no more, but for what was left
 /// alone on purpose. `folder` is what it called its own.
 pub fn end_all(folder: &Path) {

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -23,6 +24,9 @@ pub struct Identity {
     pub boot_id: [u8; 16],
     /// When it started, in clock ticks since that boot.
     pub start_ticks: u64,
+    /// The pid namespace in which that is its number, by its inode: in another one, a container's
+    /// say, somebody else has it.
+    pub namespace: u64,
 }
 
 impl Identity {
@@ -31,17 +35,18 @@ impl Identity {
         let pid = getpid();
         let stat = stat(pid).ok_or(std::io::ErrorKind::NotFound)?;
         let pid = pid.as_raw_nonzero().get().cast_unsigned();
-        Ok(Self { pid, boot_id: crate::boot_id()?, start_ticks: stat.start_ticks })
+        Ok(Self { pid, boot_id: crate::boot_id()?, start_ticks: stat.start_ticks, namespace: namespace()? })
     }
 
-    /// As [`Identity`] is written: the pid, and on the next line boot id and start.
+    /// As [`Identity`] is written: the pid, and on the next line boot id, start and namespace.
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
         let pid = words.next()?.parse().ok()?;
         let boot = words.next().filter(|digits| digits.len() == 32)?;
         let boot_id = u128::from_str_radix(boot, 16).ok()?.to_be_bytes();
         let start_ticks = words.next()?.parse().ok()?;
-        Some(Self { pid, boot_id, start_ticks })
+        let namespace = words.next()?.parse().ok()?;
+        Some(Self { pid, boot_id, start_ticks, namespace })
     }
 
     /// A handle to it; `None` where it is gone, its number another's or of another boot.
@@ -51,7 +56,8 @@ impl Identity {
         // Looked at after it was opened: what has this start time now had it then.
         let same = stat(pid).is_some_and(|stat| stat.start_ticks == self.start_ticks && !stat.zombie);
         let same_boot = crate::boot_id().is_ok_and(|boot_id| boot_id == self.boot_id);
-        (same && same_boot).then_some(Handle { pidfd })
+        let same_namespace = namespace().is_ok_and(|namespace| namespace == self.namespace);
+        (same && same_boot && same_namespace).then_some(Handle { pidfd })
     }
 
     /// How long it has been there; of a process of this boot.
@@ -67,8 +73,12 @@ impl Identity {
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let boot_id = u128::from_be_bytes(self.boot_id);
-        write!(f, "{}\n{boot_id:032x} {}\n", self.pid, self.start_ticks)
+        write!(f, "{}\n{boot_id:032x} {} {}\n", self.pid, self.start_ticks, self.namespace)
     }
+}
+
+fn namespace() -> std::io::Result<u64> {
+    Ok(std::fs::metadata("/proc/self/ns/pid")?.ino())
 }
 
 /// A process that was seen to be the one that was meant.
@@ -132,7 +142,8 @@ mod tests {
         let before = Identity { boot_id: [7; 16], ..own };
         let nobody = Identity { pid: 0, ..own };
         let group = Identity { pid: u32::MAX, ..own };
-        for other in [later, before, nobody, group] {
+        let elsewhere = Identity { namespace: own.namespace + 1, ..own };
+        for other in [later, before, nobody, group, elsewhere] {
             assert!(other.open().is_none(), "{other:?}");
         }
     }

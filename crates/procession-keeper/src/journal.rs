@@ -10,6 +10,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use procession_core::frame::journal::{Entry, read};
 use procession_core::id::AttemptKey;
 use procession_core::record::ExitRecord;
@@ -28,6 +29,19 @@ const WORTH_CUTTING: u64 = 256 * 1024;
 
 /// The file is rewritten once it is longer than this and most of it is acknowledged.
 const WORTH_REWRITING: u64 = 8 * 1024 * 1024;
+
+/// What nobody has acknowledged by the entries of a journal, and how many of their bytes are whole.
+fn unacknowledged(entries: Bytes) -> (Unacknowledged, usize) {
+    let (entries, whole) = read(entries);
+    let mut left = Unacknowledged::default();
+    for entry in entries {
+        match entry {
+            Entry::Record(record) => left.insert(*record),
+            Entry::Ack(key) => drop(left.acknowledge(key)),
+        }
+    }
+    (left, whole)
+}
 
 /// The file at its end, and what is to be appended.
 #[derive(Debug)]
@@ -51,17 +65,11 @@ impl Journal {
         let mut file = File::from(file);
         let mut bytes = vec![];
         file.read_to_end(&mut bytes)?;
-        let mut left = Unacknowledged::default();
-        let mut length = HEADER;
+        let (mut left, mut length) = (Unacknowledged::default(), HEADER);
         if bytes.len() as u64 >= HEADER && bytes[..8] == *MAGIC && bytes[8..24] == boot_id {
-            let (entries, whole) = read(bytes.split_off(24).into());
+            let whole;
+            (left, whole) = unacknowledged(bytes.split_off(24).into());
             length += whole as u64;
-            for entry in entries {
-                match entry {
-                    Entry::Record(record) => left.insert(*record),
-                    Entry::Ack(key) => drop(left.acknowledge(key)),
-                }
-            }
         } else {
             file.set_len(0)?;
             file.rewind()?;

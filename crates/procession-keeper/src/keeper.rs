@@ -135,6 +135,8 @@ impl Keeper {
     }
 
     fn on_event(&mut self, source: Source) {
+        // What is armed counts from here: between two events this process may have been stopped.
+        self.world.now = clock::now();
         match source {
             Source::Signals => {
                 signals::read(&self.signals).into_iter().for_each(|signal| self.on_signal(signal))

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use bytes::Bytes;
 use procession_core::attempt::{EXEC_TIMEOUT, Instant};
@@ -24,6 +25,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use crate::events::ServerId;
 use crate::fault;
 use crate::keeper::{Keeper, TEND_EVERY};
+use crate::servers::OWN_PROGRAM;
 use crate::supervise::Attempt;
 use crate::sys::clone::Method;
 use crate::sys::exec::exec;
@@ -46,9 +48,10 @@ pub(crate) struct Renewal {
 pub(crate) type HeldBack = Vec<(ServerId, ToKeeper)>;
 
 /// Alarms that are no attempt's, by their numbers in an image.
-const ALARMS: [(u8, Alarm); 7] = [
+const ALARMS: [(u8, Alarm); 8] = [
     (1, Alarm::EndOverdue),
     (2, Alarm::StartServer),
+    (3, Alarm::ReadyLate),
     (4, Alarm::TendCgroups),
     (5, Alarm::ReapOrphans),
     (6, Alarm::EndStrays),
@@ -219,7 +222,8 @@ pub fn begin_anew(setup: &Setup) -> std::io::Error {
         label: setup.label.clone().into(),
     };
     let image = Image { folder: Bytes::new(), setup: image, state: None };
-    match execute(&setup.server.program, &image, &mut names) {
+    // What stands at the program's path by now nobody has asked for.
+    match execute(Path::new(OWN_PROGRAM), &image, &mut names) {
         Ok(never) => match never {},
         Err(error) => error,
     }
@@ -228,7 +232,7 @@ pub fn begin_anew(setup: &Setup) -> std::io::Error {
 /// Becomes `program`, which goes on from the image. What the image names stays open if that
 /// succeeds; if it fails nothing has changed.
 pub(crate) fn execute(
-    program: &std::path::Path,
+    program: &Path,
     image: &Image,
     names: &mut Names<'_>,
 ) -> std::io::Result<std::convert::Infallible> {

@@ -170,9 +170,9 @@ fn restore(
         keeper.attempts.insert(id, attempt);
         keeper.with(id, |attempt, world| attempt.take_up(&alarms, world));
     }
-    // Words that were read before are acted on before new ones are waited for.
     // A SIGCHLD that came during the exec is gone: its default is set anew.
     keeper.world.timers.arm(Alarm::ReapOrphans, keeper.world.now);
+    // Words that were read before are acted on before new ones are waited for.
     keeper.servers.ids().into_iter().for_each(|id| keeper.on_server_words(id));
     Ok(keeper)
 }

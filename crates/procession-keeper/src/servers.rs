@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The keeper's own program, whatever stands at its path by now: in a child that shares our
 /// memory it still leads there.
-const OWN_PROGRAM: &str = "/proc/self/exe";
+pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Which of them a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +164,7 @@ impl Servers {
             force: standby.is_some_and(|wish| wish.force),
             cgroups: world.cgroups_folder(),
             settled: self.settled,
+            managed: std::env::var_os("NOTIFY_SOCKET").is_some(),
         }
     }
 

@@ -124,7 +124,12 @@ impl Attempt {
         let phase = self.newborn.as_ref().map_or(Phase::Exec, Newborn::phase);
         match timer {
             Timer::Exec => match &self.tree {
-                Tree::Cgroup { .. } => self.feed(Input::ExecTimeout { phase }, world),
+                Tree::Cgroup { .. } => {
+                    self.on_status(world);
+                    if self.newborn.is_some() {
+                        self.feed(Input::ExecTimeout { phase }, world);
+                    }
+                }
                 // Its answer is the input.
                 Tree::Monitor(watch) => {
                     watch.order(Order::Locate, &self.process);
@@ -378,7 +383,11 @@ impl Attempt {
         let mut empty = true;
         for (index, stream) in self.output.streams() {
             if self.open[index] {
-                stream.stop_waiting();
+                // Recorded is not yet written down: a keeper that is killed in between keeps it so.
+                match self.held && stream.is_pending() {
+                    true => stream.write_pending(),
+                    false => stream.stop_waiting(),
+                }
                 match stream.take() {
                     Progress::Empty => {}
                     Progress::More => empty = false,
@@ -426,7 +435,7 @@ impl Attempt {
             world.overdue.push((until, self.process));
             world.timers.arm(Alarm::EndOverdue, world.overdue.first().map_or(until, |first| first.0));
         }
-        self.tree.give_back(world);
+        self.tree.give_back(self.held, world);
         world.record(record);
     }
 }

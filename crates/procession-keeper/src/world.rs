@@ -102,7 +102,7 @@ pub(crate) struct World {
     pub(crate) boot_id: [u8; 16],
     pub(crate) events: Events,
     pub(crate) timers: Timers<Alarm>,
-    /// When the loop last woke.
+    /// When the last event was taken up.
     pub(crate) now: Instant,
     pub(crate) inherited: Inherited,
     pub(crate) method: Method,

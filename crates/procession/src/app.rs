@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use procession_core::command::Surroundings;
 use procession_core::frame::{Hello, ToKeeper, VERSION};
-use procession_keeper::fault;
+use procession_keeper::{fault, heir};
 use procession_store::Store;
 use procession_store::sqlite::SqliteStore;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -58,8 +58,8 @@ pub fn run(config_path: &Path, args: &ServerArgs, log: &Log) -> anyhow::Result<u
             Turn::NotWanted => return Ok(0),
         }
     } else {
-        let in_force = args.in_force.as_deref().filter(|_| greeting.hello.generation > 1);
-        let config = match in_force.and_then(|kept| Snapshot::read(kept).ok()) {
+        // `serve` removes it: whoever types that means the file as it is.
+        let config = match args.in_force.as_deref().and_then(|kept| Snapshot::read(kept).ok()) {
             // Nobody asked for another config: one before this server died.
             Some(snapshot) => restore(snapshot, &options),
             None => load(config_path, &options),
@@ -104,7 +104,10 @@ async fn serve(
             tracing::error!(%error, "the keeper cannot be reached");
         }
     });
-    let owned = Owned::ask(&keeper, &mut inbox).await?;
+    let owned = Owned::ask(&keeper, &mut inbox).await.inspect_err(|_| {
+        // Its keeper is dead before we know what it had: there is nobody else to end that.
+        cgroups_of(&hello).iter().for_each(|folder| heir::end_all(folder));
+    })?;
 
     let (drain, handover) = (Arc::new(Drain::default()), Arc::new(Handover::default()));
     let (scratch, left) = ScratchPool::open(&data.scratch(), &owned.scratch())?;
@@ -113,7 +116,7 @@ async fn serve(
     recover(&scheduler, owned, &hello).await?;
     scheduler.look_for_removed(hello.force).await?;
     start_services(&scheduler, &config);
-    hear_the_keeper(&scheduler, &drain, inbox, estate, cgroups_of(&hello));
+    hear_the_keeper(&scheduler, &drain, inbox, estate, &hello);
     let facts = Facts {
         started_at: Timestamp::now(),
         config_loaded_at: loaded_at,
@@ -125,12 +128,7 @@ async fn serve(
     let context = context(&config, scheduler.clone(), drain.clone(), handover.clone(), &hello, facts)?;
     listen(listeners, &context)?;
     fault::point("ready.before_send");
-    scheduler.keeper.send(&ToKeeper::Ready { version: VERSION });
-    if hello.renew {
-        scheduler.keeper.send(&ToKeeper::Renew);
-    }
-    // Said first to the keeper: who reads the line may do anything, also end this process.
-    scheduler.keeper.written().await;
+    say_ready(&scheduler.keeper, &hello).await;
     // Nothing is claimed before: a first server that dies before it is ready is followed by none,
     // and nobody could say of a claim that it never ran.
     background.service("dispatcher", scheduler.clone().dispatch(drain.clone()));
@@ -163,6 +161,16 @@ fn write_name(data: &DataDir) {
         // It names a server that is gone.
         let _ = std::fs::remove_file(data.server_pid());
     }
+}
+
+/// Said first to the keeper: who reads it elsewhere may do anything, also end this process.
+async fn say_ready(keeper: &KeeperLink, hello: &Hello) {
+    if hello.renew {
+        // Before READY: what waits for the handover to be over waits for this as well.
+        keeper.send(&ToKeeper::Renew);
+    }
+    keeper.send(&ToKeeper::Ready { version: VERSION });
+    keeper.written().await;
 }
 
 /// Who starts, with what. Warnings of the config are known to whoever sits at a terminal.
@@ -249,9 +257,10 @@ fn hear_the_keeper(
     drain: &Arc<Drain>,
     inbox: mpsc::UnboundedReceiver<procession_core::frame::ToServer>,
     estate: Estate,
-    cgroups: Option<PathBuf>,
+    hello: &Hello,
 ) {
     let (one, drain) = (scheduler.clone(), drain.clone());
+    let (cgroups, choice) = (cgroups_of(hello), Choice::here(hello));
     scheduler.background.service("inbox", async move {
         one.clone().listen(inbox, drain.clone()).await;
         // Whose work is put down needs no keeper any more.
@@ -259,7 +268,7 @@ fn hear_the_keeper(
             return;
         }
         one.settle(cgroups).await;
-        if drain.stage() == Stage::Serving && Choice::here() == Choice::Serve {
+        if drain.stage() == Stage::Serving && choice == Choice::Serve {
             tracing::warn!(target: SAID, "the keeper was killed; this process takes its place");
             one.background.log().flush();
             let error = estate.serve();

@@ -38,11 +38,17 @@ fn main() -> ExitCode {
     let Cli { global, command } = cli::parse();
     match command {
         Command::Serve(args) => cli::serve(&args, &global),
-        Command::Server(args) => serve(&args, &global),
-        Command::Keeper(args) => cli::keeper(&args),
+        Command::Server(args) => go_by_our_name(|| serve(&args, &global)),
+        Command::Keeper(args) => go_by_our_name(|| cli::keeper(&args)),
         Command::Demo(args) => cli::demo(&args, &global),
         Command::Verb(verb) => cli::run(&global, &verb),
     }
+}
+
+/// These are executed by handle, and would be called after that: people look for `procession`.
+fn go_by_our_name(run: impl FnOnce() -> ExitCode) -> ExitCode {
+    let _ = rustix::thread::set_name(c"procession");
+    run()
 }
 
 /// The server process, which only a keeper starts.

@@ -14,9 +14,6 @@ use crate::data::DataDir;
 /// Overrides the choice: `exit` or `serve`.
 pub const VARIABLE: &str = "PROCESSION_ON_KEEPER_DEATH";
 
-/// One of these in the environment: a service manager, or a container's, started us.
-const MANAGERS: [&str; 3] = ["INVOCATION_ID", "NOTIFY_SOCKET", "container"];
-
 /// One of these files: we are in a container, whose end is seen from outside.
 const CONTAINERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
@@ -30,20 +27,27 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// By the environment of this process and the machine.
-    pub fn here() -> Self {
-        Self::by(|name| std::env::var_os(name), |path| Path::new(path).exists())
+    /// By what the keeper said of itself, the environment it gave us, and the machine.
+    pub fn here(hello: &Hello) -> Self {
+        let keeper = (hello.managed, hello.keeper_pid);
+        Self::by(keeper, |name| std::env::var_os(name), |path| Path::new(path).exists())
     }
 
-    fn by(variable: impl Fn(&str) -> Option<OsString>, exists: impl Fn(&str) -> bool) -> Self {
+    fn by(
+        (managed, keeper): (bool, u32),
+        variable: impl Fn(&str) -> Option<OsString>,
+        exists: impl Fn(&str) -> bool,
+    ) -> Self {
         match variable(VARIABLE).as_deref().and_then(|value| value.to_str()) {
             Some("exit") => return Choice::Exit,
             Some("serve") => return Choice::Serve,
             _ => {}
         }
-        let managed = MANAGERS.iter().any(|name| variable(name).is_some());
-        let contained = CONTAINERS.iter().any(|path| exists(path));
-        if managed || contained { Choice::Exit } else { Choice::Serve }
+        // A unit's variable is inherited by all below it; newer systemds say whom they started.
+        let is_its_own = variable("SYSTEMD_EXEC_PID").is_none_or(|pid| pid == *keeper.to_string());
+        let is_unit = variable("INVOCATION_ID").is_some() && is_its_own;
+        let is_contained = variable("container").is_some() || CONTAINERS.iter().any(|path| exists(path));
+        if managed || is_unit || is_contained { Choice::Exit } else { Choice::Serve }
     }
 }
 
@@ -100,19 +104,23 @@ mod tests {
 
     #[test]
     fn f02_it_ends_where_somebody_starts_it_again_and_serves_where_nobody_does() {
-        let by = |set: &'static [(&'static str, &'static str)], file: &'static str| {
-            let value = move |name: &str| {
+        let by = |managed: bool, set: &[(&str, &str)], file: &str| {
+            let value = |name: &str| {
                 set.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
             };
-            Choice::by(value, move |path| path == file)
+            Choice::by((managed, 42), value, |path| path == file)
         };
-        assert_eq!(by(&[], ""), Choice::Serve);
-        for managed in [&[("INVOCATION_ID", "x")], &[("NOTIFY_SOCKET", "/run/x")], &[("container", "lxc")]] {
-            assert_eq!(by(managed, ""), Choice::Exit);
-        }
-        assert_eq!(by(&[], "/.dockerenv"), Choice::Exit);
-        assert_eq!(by(&[(VARIABLE, "serve"), ("INVOCATION_ID", "x")], "/.dockerenv"), Choice::Serve);
-        assert_eq!(by(&[(VARIABLE, "exit")], ""), Choice::Exit);
-        assert_eq!(by(&[(VARIABLE, "what")], ""), Choice::Serve);
+        let id = ("INVOCATION_ID", "x");
+        assert_eq!(by(false, &[], ""), Choice::Serve);
+        assert_eq!(by(false, &[id], ""), Choice::Exit);
+        assert_eq!(by(false, &[id, ("SYSTEMD_EXEC_PID", "42")], ""), Choice::Exit);
+        assert_eq!(by(false, &[id, ("SYSTEMD_EXEC_PID", "7")], ""), Choice::Serve, "it is a shell's unit");
+        assert_eq!(by(false, &[("container", "lxc")], ""), Choice::Exit);
+        assert_eq!(by(false, &[], "/.dockerenv"), Choice::Exit);
+        assert_eq!(by(false, &[(VARIABLE, "serve"), id], "/.dockerenv"), Choice::Serve);
+        assert_eq!(by(false, &[(VARIABLE, "exit")], ""), Choice::Exit);
+        assert_eq!(by(false, &[(VARIABLE, "what")], ""), Choice::Serve);
+        assert_eq!(by(true, &[], ""), Choice::Exit);
+        assert_eq!(by(true, &[(VARIABLE, "serve")], ""), Choice::Serve);
     }
 }

@@ -141,10 +141,10 @@ fn launch() -> impl Strategy<Value = Launch> {
 
 fn to_server() -> impl Strategy<Value = ToServer> {
     let numbers = any::<(u32, u64, [u8; 16], u32)>();
-    let ways = any::<(u32, bool, bool, bool, bool)>();
+    let ways = any::<(u32, bool, bool, bool, bool, bool)>();
     let hello = (numbers, containment(), prop::collection::vec(bytes(), 0..3), ways, bytes()).prop_map(
         |((version, generation, boot_id, keeper_pid), containment, listeners, ways, cgroups)| {
-            let (held, standby, renew, force, settled) = ways;
+            let (held, standby, renew, force, settled, managed) = ways;
             Hello {
                 version,
                 generation,
@@ -158,6 +158,7 @@ fn to_server() -> impl Strategy<Value = ToServer> {
                 force,
                 cgroups,
                 settled,
+                managed,
             }
         },
     );
@@ -404,6 +405,7 @@ fn f05_version_1_is_understood() {
         force: false,
         cgroups: Bytes::new(),
         settled: false,
+        managed: false,
     };
     assert_eq!(expected.claimant([9; 16]), Claimant::OurKeepers, "it said so by its number");
     assert_eq!(Hello { generation: 1, ..expected.clone() }.claimant([9; 16]), Claimant::KeeperBefore);

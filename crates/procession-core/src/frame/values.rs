@@ -200,6 +200,7 @@ impl Value for Hello {
         w.flag(self.force);
         w.bytes(&self.cgroups);
         w.flag(self.settled);
+        w.flag(self.managed);
     }
 
     fn read(r: &mut Reader) -> Read<Self> {
@@ -216,6 +217,7 @@ impl Value for Hello {
             force: r.flag()?,
             cgroups: r.bytes()?,
             settled: r.flag()?,
+            managed: r.flag()?,
         })
     }
 }

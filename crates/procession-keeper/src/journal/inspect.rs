@@ -1,16 +1,15 @@
-//! A look at a journal from outside, without touching it: for `procession doctor`. What the
-//! keeper makes of it at its next start is `journal`'s business.
+//! A look at a journal from outside, without touching it: for `procession doctor`, and for the
+//! server of a keeper that is dead. What the next keeper makes of it is `journal`'s business.
 
 use std::io::Read;
 use std::path::Path;
 
-use procession_core::frame::journal::{Entry, read};
+use procession_core::record::ExitRecord;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{HEADER, MAGIC};
+use super::{HEADER, MAGIC, unacknowledged};
 use crate::file::open_regular;
-use crate::unacknowledged::Unacknowledged;
 
 /// What a journal looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,36 +29,48 @@ pub struct JournalState {
 /// # Errors
 /// It is there and cannot be read.
 pub fn inspect_journal(folder: &Path) -> std::io::Result<Option<JournalState>> {
-    let file = match open_regular(&folder.join("journal"), OFlags::RDONLY) {
-        Err(Errno::NOENT) => return Ok(None),
-        opened => opened?,
-    };
-    let mut bytes = vec![];
-    std::fs::File::from(file).read_to_end(&mut bytes)?;
-    let header = HEADER as usize;
-    let is_journal = bytes.len() >= header && bytes[..8] == *MAGIC;
-    let this_boot = is_journal && bytes[8..header] == crate::boot_id()?;
+    let Some(mut bytes) = contents(folder)? else { return Ok(None) };
+    let (is_journal, this_boot) = whose(&bytes, crate::boot_id()?);
     let mut state = JournalState { is_journal, this_boot, unacknowledged: 0, torn: 0 };
     if is_journal {
-        let entries = bytes.split_off(header);
+        let entries = bytes.split_off(HEADER as usize);
         let length = entries.len();
-        let (entries, whole) = read(entries.into());
-        let mut left = Unacknowledged::default();
-        for entry in entries {
-            match entry {
-                Entry::Record(record) => left.insert(*record),
-                Entry::Ack(key) => drop(left.acknowledge(key)),
-            }
-        }
+        let (left, whole) = unacknowledged(entries.into());
         state.unacknowledged = left.iter().count();
         state.torn = (length - whole) as u64;
     }
     Ok(Some(state))
 }
 
+/// What the journal in `folder` has of this boot that no server has committed.
+pub(crate) fn records(folder: &Path) -> std::io::Result<Vec<ExitRecord>> {
+    let Some(mut bytes) = contents(folder)? else { return Ok(vec![]) };
+    if whose(&bytes, crate::boot_id()?) != (true, true) {
+        return Ok(vec![]);
+    }
+    let (left, _) = unacknowledged(bytes.split_off(HEADER as usize).into());
+    Ok(left.iter().cloned().collect())
+}
+
+fn contents(folder: &Path) -> std::io::Result<Option<Vec<u8>>> {
+    let file = match open_regular(&folder.join("journal"), OFlags::RDONLY) {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => opened?,
+    };
+    let mut bytes = vec![];
+    std::fs::File::from(file).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Whether it is a journal, and one of this boot.
+fn whose(bytes: &[u8], boot_id: [u8; 16]) -> (bool, bool) {
+    let header = HEADER as usize;
+    let is_journal = bytes.len() >= header && bytes[..8] == *MAGIC;
+    (is_journal, is_journal && bytes[8..header] == boot_id)
+}
+
 #[cfg(test)]
 mod tests {
-    use procession_core::record::ExitRecord;
 
     use super::*;
 

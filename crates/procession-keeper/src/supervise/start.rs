@@ -19,7 +19,7 @@ use crate::fault;
 use crate::file::open_regular;
 use crate::output::{self, Output};
 use crate::spawn::{Command, Failure, Newborn, Process, clone, prepare};
-use crate::sys::clock::wall_us;
+use crate::sys::clock::{self, wall_us};
 use crate::tree::cgroup::Join;
 use crate::tree::monitor;
 use crate::tree::watch::Wire;
@@ -141,6 +141,8 @@ fn supervise(
     world: &mut World,
 ) -> Attempt {
     world.own.insert(process.pid);
+    // Its times count from here: we may have been stopped since the last event.
+    world.now = clock::now();
     let bounds =
         Bounds { timeout: launch.timeout, grace: launch.grace, leave_children: launch.leave_children };
     let (machine, actions) = attempt::Attempt::new(bounds, world.now);

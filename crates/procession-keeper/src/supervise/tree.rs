@@ -174,12 +174,16 @@ impl Tree {
         }
     }
 
-    /// The attempt is over.
-    pub(super) fn give_back(self, world: &mut World) {
+    /// The attempt is over. What a server holds too is never lent again: it may take whoever is in
+    /// it for this one.
+    pub(super) fn give_back(self, held: bool, world: &mut World) {
         match (self, &mut world.trees) {
             (Tree::Cgroup { slot, .. }, Trees::Cgroups(cgroups)) => {
                 world.events.remove(slot.events());
-                cgroups.give_back(slot);
+                match held {
+                    true => cgroups.retire(slot),
+                    false => cgroups.give_back(slot),
+                }
                 if cgroups.needs_tending() && !world.timers.is_armed(Alarm::TendCgroups) {
                     world.timers.arm(Alarm::TendCgroups, world.now.after(super::WRITE_OUT_AFTER));
                 }

@@ -4,14 +4,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use procession_core::attempt::EXEC_TIMEOUT;
 use procession_core::frame::ToKeeper;
 use procession_core::launch::{Credentials, ResourceLimit, Stdin};
 use procession_core::outcome::CancelledBy;
 use procession_core::record::{Containment, Ending, ExitRecord, Phase};
 use procession_core::retry;
-use rustix::process::{Resource, Rlimit, getuid, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, getuid, prlimit};
 
 use crate::keeper::{Keeper, LEVELS, bytes};
 
@@ -214,6 +215,40 @@ fn p04_many_at_once_without_descriptors_are_deferred_and_none_is_failed() {
             server.hello.containment == Containment::Cgroup,
             "{level:?}"
         );
+    }
+}
+
+/// As a machine that sleeps does it: the deadlines are over before anything is looked at.
+#[test]
+fn f18_p33_a_keeper_that_was_stopped_ends_nothing_that_started_meanwhile_heavy() {
+    let mut keepers: Vec<_> = (0..16).map(|n| Keeper::start(LEVELS[n % 2])).collect();
+    let all: Vec<Vec<_>> = keepers
+        .iter_mut()
+        .zip(0..)
+        .map(|((keeper, server), n)| {
+            let launches: Vec<_> = (0..8).map(|_| keeper.launch(&["say-and-sleep", "here"])).collect();
+            let spawns: Vec<_> =
+                launches.iter().map(|launch| ToKeeper::Spawn(Box::new(launch.clone()))).collect();
+            server.say_all(&spawns);
+            // Somewhere between the first word and the last program, each of them elsewhere.
+            let (began, pause) = (Instant::now(), Duration::from_micros(250 * n));
+            while began.elapsed() < pause {
+                std::hint::spin_loop();
+            }
+            keeper.signal(Signal::STOP);
+            launches
+        })
+        .collect();
+    std::thread::sleep(EXEC_TIMEOUT + Duration::from_millis(500));
+    for (keeper, _) in &keepers {
+        keeper.signal(Signal::CONT);
+    }
+    for ((_, server), launches) in keepers.iter_mut().zip(&all) {
+        for launch in launches {
+            server.started(launch.key);
+        }
+        let (running, over) = server.list();
+        assert_eq!((running.len(), over.len()), (launches.len(), 0), "{over:?}");
     }
 }
 

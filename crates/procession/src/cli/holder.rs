@@ -19,7 +19,7 @@ use crate::data::DataDir;
 const INSTANT: Duration = Duration::from_millis(300);
 
 /// How long the server of a keeper that was killed holds the lock too: it finishes what ran.
-pub(super) const HEIR: Duration = Duration::from_secs(15);
+pub(super) const HEIR: Duration = Duration::from_secs(20);
 
 /// How long a keeper may take to execute its program anew.
 const DEAF: Duration = Duration::from_secs(1);

@@ -147,6 +147,7 @@ fn keep(
 ) -> anyhow::Result<u8> {
     lock.sign().context("the data directory's lock cannot be written")?;
     write_files(data, &listeners, &std::process::id().to_string())?;
+    forget_config_in_force(data);
     let (program, args) = server_command(config, data, daemon.is_some())?;
     let setup = Setup {
         listeners,
@@ -213,8 +214,7 @@ fn take_over(
     })?;
     write_files(data, &listeners, keeper.pid())?;
     let (program, args) = server_command(config, data, daemon)?;
-    // Whoever serves again means the file as it is now. Where there is none all is well.
-    let _ = std::fs::remove_file(data.config_in_force());
+    forget_config_in_force(data);
     let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec().into();
     let (sockets, names): (Vec<OwnedFd>, Vec<String>) = listeners.into_iter().unzip();
     let variables =
@@ -248,6 +248,11 @@ fn take_over(
         Followed::Ended(status) => Ok(status),
         Followed::Lost => Ok(EXIT_LOST),
     }
+}
+
+/// Whoever types `serve` means the file as it is now. Where there is none all is well.
+fn forget_config_in_force(data: &DataDir) {
+    let _ = std::fs::remove_file(data.config_in_force());
 }
 
 fn write_files(data: &DataDir, listeners: &[Named], keeper: &str) -> anyhow::Result<()> {

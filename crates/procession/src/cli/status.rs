@@ -20,8 +20,8 @@ use super::{Global, endpoint, own_data, when};
 /// A keeper that is well answers at once.
 const KEEPER: Duration = Duration::from_secs(5);
 
-/// A server that has not answered by then is shown without its counts.
-const SERVER: Duration = Duration::from_secs(2);
+/// A server that has not answered by then hangs.
+const SERVER: Duration = Duration::from_secs(5);
 
 /// `procession status`.
 #[derive(Debug, Args)]
@@ -34,8 +34,10 @@ struct Found {
     holder: Holder,
     /// Nothing: the keeper does not answer.
     keeper: Option<Status>,
-    /// Nothing: the server does not answer.
+    /// Nothing: it does not say.
     server: Option<Stats>,
+    /// It is there, and answers nothing.
+    hangs: bool,
     listeners: Vec<String>,
 }
 
@@ -63,11 +65,14 @@ pub(super) fn run(_: &StatusArgs, global: &Global, screen: &Screen) -> anyhow::R
         }
     };
     let ready = keeper.as_ref().is_some_and(|status| status.ready);
-    let server = if ready { stats(folder) } else { None };
+    let asked = if ready { stats(folder) } else { Asked::Unanswered };
+    let hangs = asked == Asked::Hangs;
+    let server = if let Asked::Stats(stats) = asked { Some(*stats) } else { None };
     // What is left to itself has closed them.
     let listens = !keeper.as_ref().is_some_and(|status| status.alone);
     let listen = std::fs::read_to_string(data.listen()).ok().filter(|_| listens).unwrap_or_default();
-    let found = Found { holder, keeper, server, listeners: listen.lines().map(str::to_owned).collect() };
+    let found =
+        Found { holder, keeper, server, hangs, listeners: listen.lines().map(str::to_owned).collect() };
     if screen.is_json() {
         screen.line(&found.json().to_string())?;
     } else {
@@ -76,11 +81,28 @@ pub(super) fn run(_: &StatusArgs, global: &Global, screen: &Screen) -> anyhow::R
     Ok(if found.state() == "ready" { Exit::OK } else { Exit::NOT_READY })
 }
 
-fn stats(folder: &std::path::Path) -> Option<Stats> {
-    let client = Client::new(endpoint::of_folder(folder).ok()?);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+/// What came of asking the server itself.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Stats(Box<Stats>),
+    /// It says no, or cannot be asked from here.
+    Unanswered,
+    /// Nothing.
+    Hangs,
+}
+
+fn stats(folder: &std::path::Path) -> Asked {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (Ok(endpoint), Ok(runtime)) = (endpoint::of_folder(folder), runtime) else {
+        return Asked::Unanswered;
+    };
+    let client = Client::new(endpoint);
     let asked = async { tokio::time::timeout(SERVER, client.ask(Call::get("/v1/stats"))).await };
-    runtime.block_on(asked).ok()?.ok()?.json().ok()
+    match runtime.block_on(asked).map(|answer| answer.and_then(|answer| answer.json())) {
+        Err(_) => Asked::Hangs,
+        Ok(Ok(stats)) => Asked::Stats(Box::new(stats)),
+        Ok(Err(_)) => Asked::Unanswered,
+    }
 }
 
 impl Found {
@@ -96,6 +118,7 @@ impl Found {
             None => "silent",
             Some(status) if status.alone => "alone",
             Some(status) if status.stopping => "stopping",
+            Some(_) if self.hangs => "hanging",
             Some(status) if status.ready => "ready",
             Some(_) => "starting",
         }
@@ -171,6 +194,9 @@ impl Found {
             "alone" => "stopped, but jobs run on; `procession serve` takes them over",
             "stopping" => "takes nothing new and waits for what runs",
             "starting" => "does not answer yet",
+            "hanging" => {
+                "answers nothing, though it was ready; what runs is not touched, `procession reload` replaces it"
+            }
             _ => return None,
         })
     }

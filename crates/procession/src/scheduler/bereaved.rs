@@ -1,14 +1,17 @@
 //! The keeper is dead, and we are not: what ran is brought to its end, as far as it can be
 //! known. Reads and submits are answered meanwhile; nothing is started.
 //!
-//! Each attempt that is held ends as the kernel says, or is lost; what is not held (it had
-//! hardly begun) is ended with its cgroup, and the next server calls it lost. What becomes of
-//! this process after that is `succession`'s business.
+//! What the keeper recorded itself is taken as it is. Each other attempt that is held ends as the
+//! kernel says, or is lost; what is not held (it had hardly begun) is ended with its cgroup, and
+//! the next server calls it lost. What becomes of this process after that is `succession`'s
+//! business.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use procession_core::id::AttemptKey;
 use procession_core::record::ExitRecord;
 use procession_keeper::heir::{self, Orphan};
 
@@ -26,11 +29,21 @@ impl Scheduler {
     /// Returns when nothing of the dead keeper's jobs is left. `cgroups`: the folder of its
     /// cgroups, if it had one.
     pub async fn settle(self: &Arc<Self>, cgroups: Option<PathBuf>) {
-        let orphans: Vec<Orphan> =
-            self.keeper.held.take().into_iter().filter_map(|(held, fds)| self.orphan(held, fds)).collect();
-        tracing::error!(jobs = self.running.len(), held = orphans.len(), "the keeper is dead");
+        let recorded = heir::recorded(&self.data.keeper()).unwrap_or_else(|error| {
+            tracing::error!(%error, "the dead keeper's journal cannot be read");
+            Vec::new()
+        });
+        let held = self.keeper.held.take().into_iter();
+        let known: HashSet<AttemptKey> = recorded.iter().map(|record| record.key).collect();
+        let orphans: Vec<Orphan> = held
+            .filter(|(held, _)| !known.contains(&held.key))
+            .filter_map(|(held, fds)| self.orphan(held, fds))
+            .collect();
+        let (jobs, held) = (self.running.len(), orphans.len());
+        tracing::error!(jobs, held, recorded = recorded.len(), "the keeper is dead");
         let (sender, mut records) = tokio::sync::mpsc::unbounded_channel::<ExitRecord>();
         let end = self.background.blocking(move || {
+            recorded.into_iter().for_each(|record| drop(sender.send(record)));
             heir::inherit(orphans, PATIENCE, |record| drop(sender.send(record)));
             if let Some(folder) = cgroups {
                 heir::end_all(&folder);

@@ -52,6 +52,16 @@ fn answers(server: &Server) -> bool {
     server.try_send(&Request::get("/readyz")).is_ok_and(|answer| answer.status == 200)
 }
 
+/// It has said that it is here, and runs for so long that the server holds what it may need.
+fn held(server: &Server, id: &str) {
+    wait_for("it has said so", BOUND, || server.stdout(id) == b"here\n");
+    let job = server.job(id);
+    let started: jiff::Timestamp = job["started_at"].as_str().expect("a time").parse().expect("a time");
+    wait_for("it is held", BOUND, || {
+        jiff::Timestamp::now().duration_since(started) > jiff::SignedDuration::from_millis(500)
+    });
+}
+
 /// Exact where the kernel tells how a process ended that is not one's child (6.15).
 fn is_true(job: &Value, code: u64) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("readable");
@@ -71,7 +81,7 @@ fn f02_a_server_takes_its_keepers_place_and_every_end_is_true_heavy() {
     let gates: Vec<String> = (0..3).map(|_| server.running("gate", Value::Null)).collect();
     let leaves = server.running("leave", Value::Null);
     let sleeps = server.running("sleep", Value::Null);
-    wait_for("the one that sleeps has said so", BOUND, || server.stdout(&sleeps) == b"here\n");
+    held(&server, &sleeps);
     let (before, orphaned) = (server.keeper_pid(), server.server_pid());
     kill(before);
     server.ended();
@@ -110,6 +120,9 @@ fn f02_a_server_takes_its_keepers_place_and_every_end_is_true_heavy() {
 #[test]
 fn f02_a_keeper_that_took_its_place_is_followed_by_another_heavy() {
     let mut server = Setup::new(TASKS).env(CHOICE, "serve").start();
+    // An edit that nobody asked for takes effect by no death.
+    let edited = fs::read_to_string(server.config()).expect("readable") + "[task.half\n";
+    fs::write(server.config(), edited).expect("written");
     kill(server.keeper_pid());
     server.ended();
     for _ in 0..2 {
@@ -130,8 +143,7 @@ fn f02_where_a_service_manager_starts_it_again_the_server_ends_heavy() {
     let mut server = Setup::new(TASKS).env(CHOICE, "exit").start();
     let gate = server.running("gate", Value::Null);
     let sleeps = server.running("sleep", Value::Null);
-    // Long enough for the server to hold what it may need.
-    wait_for("the one that sleeps has said so", BOUND, || server.stdout(&sleeps) == b"here\n");
+    held(&server, &sleeps);
     let orphaned = server.server_pid();
     kill(server.keeper_pid());
     server.ended();

@@ -214,6 +214,21 @@ fn a_stop_without_a_control_socket_goes_by_the_lock() {
 }
 
 #[test]
+fn a_server_that_hangs_is_not_called_ready_and_a_reload_replaces_it() {
+    let daemon = Daemon::start(Setup::new(TASKS));
+    let id = daemon.running("gate", Value::Null);
+    let hanging = daemon.pid("server.pid");
+    signal(hanging, Signal::STOP);
+    assert_eq!(status(&daemon, 4)["state"], "hanging");
+    let reloaded = daemon.cli(&["reload"]);
+    assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
+    assert_eq!(status(&daemon, 0)["state"], "ready");
+    assert!(!is_alive(hanging));
+    fs::write(daemon.path().join("go"), "").expect("written");
+    assert_eq!(daemon.over(&id)["exit_code"], 3);
+}
+
+#[test]
 fn f40_a_stop_now_without_a_control_socket_does_not_wait_for_what_runs() {
     let config =
         format!("[server]\nlisten = ['127.0.0.1:0']\ndata_dir = 'data'\nstop_timeout = '600s'\n{TASKS}");

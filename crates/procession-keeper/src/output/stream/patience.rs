@@ -25,7 +25,7 @@ impl Stream {
     }
 
     /// Whether anything stands in the pipe.
-    pub(super) fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         ioctl_fionread(&self.pipe).is_ok_and(|bytes| bytes > 0)
     }
 
@@ -43,7 +43,7 @@ impl Stream {
     }
 
     /// Makes the file for what stands in the pipe. If there is no making one, memory has to do.
-    pub(super) fn write_pending(&mut self) {
+    pub(crate) fn write_pending(&mut self) {
         self.patient = false;
         if self.make_file(vec![]).is_err() {
             self.sink = Sink::Memory { bytes: vec![], tried: true };

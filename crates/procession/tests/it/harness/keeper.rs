@@ -73,6 +73,7 @@ impl OwnKeeper {
             force: standby == Some(true),
             cgroups: Default::default(),
             settled: self.generation > 1,
+            managed: false,
         };
         let mut bytes = Vec::new();
         ToServer::Hello(hello).encode(&mut bytes);
