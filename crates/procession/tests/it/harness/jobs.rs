@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::request::Request;
 use super::response::Response;
-use super::wait::{BOUND, wait_for_some};
+use super::wait::{BOUND, wait_for, wait_for_some};
 
 impl Client {
     /// A new job's id.
@@ -52,11 +52,13 @@ impl Client {
         })
     }
 
-    /// A new job that runs.
+    /// A new job whose program runs; it is `running` as soon as it is claimed.
     #[track_caller]
     pub fn running(&self, task: &str, payload: Value) -> String {
         let id = self.submit(task, payload);
-        self.reaches(&id, "running");
+        wait_for(&format!("the program of {id} runs"), BOUND, || {
+            self.reaches(&id, "running")["started_at"].is_string()
+        });
         id
     }
 
