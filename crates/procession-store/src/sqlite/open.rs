@@ -107,7 +107,7 @@ fn size(path: &Path) -> u64 {
 }
 
 /// Makes an empty store under another name, complete on the disk, then gives it its own.
-fn create(path: &Path) -> Result<(), StoreError> {
+pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     let log = watch::log(path);
     if fs::metadata(&log).is_ok_and(|found| found.len() > 0) {
         let hint = format!(
@@ -126,6 +126,9 @@ fn create(path: &Path) -> Result<(), StoreError> {
         StoreError::Database(what) => refused(path, &what, WRITABLE_FOLDER),
         error => error,
     })?;
+    // While it has no name: a change of the mode under its own would be journalled beside it, and
+    // who is killed then leaves a store that nobody can look at without writing to it.
+    conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.close().map_err(|(_, error)| error)?;
     put_in_place(&made, path)
 }

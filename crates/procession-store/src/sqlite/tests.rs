@@ -234,3 +234,20 @@ async fn only_what_must_be_durable_is_synced() {
         assert_eq!(set.await, Ok(level));
     }
 }
+
+#[test]
+fn f10_f40_a_new_store_has_its_mode_before_it_has_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store.db");
+    super::open::writable(&path).map(drop).expect("made");
+    let made = folder.path().join("other.db");
+    super::open::create(&made).expect("made");
+    let header = std::fs::read(&made).expect("readable");
+    assert_eq!(header[18..20], [2, 2], "write-ahead, and nothing is journalled beside it any more");
+    let beside: Vec<_> = std::fs::read_dir(folder.path())
+        .expect("readable")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+        .filter(|name| name.starts_with("other"))
+        .collect();
+    assert_eq!(beside, ["other.db"]);
+}

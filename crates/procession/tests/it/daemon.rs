@@ -440,7 +440,8 @@ fn f40_term_during_startup_ends_it_with_the_right_code_heavy() {
         // server is there to end in order.
         use std::os::unix::process::ExitStatusExt;
         let right = status.signal() == Some(15) || matches!(status.code(), Some(0 | 143));
-        assert!(right, "round {round}: {status:?}");
+        let said = || fs::read_to_string(setup.path().join("serve.log")).unwrap_or_default();
+        assert!(right, "round {round}: {status:?}: {}", said());
     }
     // And nothing of all these is in the way.
     fs::remove_file(setup.path().join("serve.log")).expect("what they said");
