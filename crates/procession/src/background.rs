@@ -74,8 +74,8 @@ impl Background {
         self.errands.spawn(or_exit("errand", work, self.log.clone()));
     }
 
-    /// Something that may take long and that nothing waits for, not even the end of the process:
-    /// what is left of it the next server does.
+    /// Something that may take long and that no request and no other server waits for. The end of
+    /// the process does, for as long as it waits at all: what is left then the next server does.
     pub fn chore(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.chores.spawn(or_exit("chore", work, self.log.clone()));
     }
@@ -137,7 +137,7 @@ impl Background {
     /// Ends all: asks, waits at most `bound`, then leaves the rest to the end of the process.
     pub async fn end(&self, bound: Duration) {
         self.stop.cancel();
-        let kinds = [&self.connections, &self.errands, &self.services];
+        let kinds = [&self.connections, &self.errands, &self.services, &self.chores];
         let all = async {
             for kind in kinds {
                 kind.close();
@@ -145,8 +145,8 @@ impl Background {
             }
         };
         if tokio::time::timeout(bound, all).await.is_err() {
-            let [connections, errands, services] = kinds.map(TaskTracker::len);
-            tracing::warn!(connections, errands, services, "not all work ended in time");
+            let [connections, errands, services, chores] = kinds.map(TaskTracker::len);
+            tracing::warn!(connections, errands, services, chores, "not all work ended in time");
         }
     }
 }

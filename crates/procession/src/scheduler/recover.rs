@@ -19,6 +19,7 @@ use super::Scheduler;
 use super::finish::Recorded;
 use super::note::Note;
 use super::running::{Live, Stop};
+use super::scratch::Left;
 
 /// What the keeper owns, as it says when asked.
 #[derive(Debug, Default)]
@@ -58,7 +59,13 @@ impl Owned {
 
     /// Scratch folders that must not be cleared.
     pub fn scratch(&self) -> BTreeSet<u32> {
-        let cookies = self.running.values().map(|s| &s.cookie).chain(self.over.iter().map(|r| &r.cookie));
+        self.scratch_of(self.over.iter())
+    }
+
+    /// Those of what runs, and of `over`.
+    fn scratch_of<'a>(&'a self, over: impl Iterator<Item = &'a ExitRecord>) -> BTreeSet<u32> {
+        let cookies = self.running.values().map(|started| &started.cookie);
+        let cookies = cookies.chain(over.map(|record| &record.cookie));
         cookies.filter_map(|cookie| Note::from_bytes(cookie)).map(|note| note.scratch).collect()
     }
 }
@@ -117,15 +124,25 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
         fault::point("recover.between_rows");
         scheduler.background.errand(record_loss(scheduler.clone(), lease, reason));
     }
+    // Recorded before, only not acknowledged: their folders may be other attempts' by now.
+    let needed = |record: &&ExitRecord| unrecorded.contains(&record.key) || left_something_running(record);
+    let in_use = owned.scratch_of(owned.over.iter().filter(needed));
+    for number in owned.scratch().difference(&in_use) {
+        scheduler.give_back(*number, Left::Something);
+    }
     for record in owned.over {
         if unrecorded.contains(&record.key) {
             scheduler.background.errand(scheduler.clone().attempt_over(record));
         } else {
-            // Recorded before, only not acknowledged: its folder may be another attempt's by now.
             scheduler.keeper.send(&ToKeeper::Ack { key: record.key });
         }
     }
     Ok(())
+}
+
+/// What it left may still use its folder.
+fn left_something_running(record: &ExitRecord) -> bool {
+    record.leaked > 0 && Note::from_bytes(&record.cookie).is_some_and(|note| note.leave_children)
 }
 
 async fn record_loss(scheduler: Arc<Scheduler>, lease: Lease, reason: LostReason) {

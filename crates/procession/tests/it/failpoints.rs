@@ -246,6 +246,30 @@ fn f01_an_error_at_every_point_that_may_fail_loses_nothing_heavy() {
     }
 }
 
+#[test]
+fn f01_a_server_that_died_before_its_acknowledgement_leaves_no_folder_behind() {
+    if !are_there() {
+        return;
+    }
+    let setup = Setup::new("[task.t]\ncommand = ['sh', '-c', 'echo 1 > \"$PROCESSION_RESULT\"']\n");
+    let comings = setup.path().join("comings");
+    fs::create_dir(&comings).expect("made");
+    let fault = ("ack.before_send=abort@2", comings.to_str().expect("text").to_owned());
+    let server = setup.env("PROCESSION_FAULT", fault.0).env("PROCESSION_FAULT_ONCE", &fault.1).start();
+    // Once a job has run the keeper has heard that the server is ready, and starts another.
+    server.run("t", Value::Null);
+    let id = server.submit("t", Value::Null);
+    let mut over = None;
+    wait_for("it is over", BOUND, || {
+        let asked = server.try_send(&Request::get(format!("/v1/jobs/{id}")));
+        over = asked.ok().map(|answer| answer.json()).filter(|job| job["state"] == "succeeded");
+        over.is_some() && comings.join("ack.before_send.2").exists()
+    });
+    assert_eq!(over.expect("waited for")["result"], 1);
+    let left = || fs::read_dir(server.data().join("scratch")).expect("readable").flatten();
+    wait_for("its folder is gone", BOUND, || !left().any(|folder| folder.path().join("result").exists()));
+}
+
 /// One job is cancelled while something about it is held up at this point.
 fn cancelled_meanwhile(point: &str, task: &str) {
     let setup = Setup::new(TASKS).env("PROCESSION_FAULT", &format!("{point}=pause:200ms@1"));
