@@ -383,11 +383,7 @@ impl Attempt {
         let mut empty = true;
         for (index, stream) in self.output.streams() {
             if self.open[index] {
-                // Recorded is not yet written down: a keeper that is killed in between keeps it so.
-                match self.held && stream.is_pending() {
-                    true => stream.write_pending(),
-                    false => stream.stop_waiting(),
-                }
+                stream.stop_waiting();
                 match stream.take() {
                     Progress::Empty => {}
                     Progress::More => empty = false,

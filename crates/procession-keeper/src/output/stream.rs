@@ -111,21 +111,23 @@ impl Stream {
     /// From memory to the file before memory is full. If there is no making one, memory
     /// still holds everything.
     pub(crate) fn write_out(&mut self) {
-        if self.patient && self.is_pending() {
-            self.write_pending();
-        }
-        if let Sink::Memory { bytes, tried } = &mut self.sink
-            && !bytes.is_empty()
-            && !*tried
-        {
-            let bytes = std::mem::take(bytes);
-            if let Err(bytes) = self.make_file(bytes) {
-                self.sink = Sink::Memory { bytes, tried: true };
-            }
+        if self.is_waiting() {
+            self.begin_file();
         }
     }
 
-    fn by_memory(&mut self) -> Result<usize, Errno> {
+    /// What is in memory goes to a file, and what stands in the pipe will. If there is no making
+    /// one, memory has to do.
+    fn begin_file(&mut self) {
+        self.patient = false;
+        let Sink::Memory { bytes, .. } = &mut self.sink else { return };
+        let bytes = std::mem::take(bytes);
+        if let Err(bytes) = self.make_file(bytes) {
+            self.sink = Sink::Memory { bytes, tried: true };
+        }
+    }
+
+    pub(super) fn by_memory(&mut self) -> Result<usize, Errno> {
         let Sink::Memory { bytes, .. } = &mut self.sink else { return Ok(0) };
         // One byte more than fits tells a stream that is just full from one that overflows.
         let fits = self.limit.min(INLINE_OUTPUT as u64) as usize;

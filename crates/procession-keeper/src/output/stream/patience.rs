@@ -19,13 +19,17 @@ impl Stream {
         self.patient
     }
 
-    /// What stands in the pipe is taken from now on, wherever it goes.
+    /// What stands in the pipe is taken from now on. Recorded is not yet written down: a keeper
+    /// that is killed in between must not have had it in memory alone.
     pub(crate) fn stop_waiting(&mut self) {
+        if self.patient {
+            self.write_out();
+        }
         self.patient = false;
     }
 
     /// Whether anything stands in the pipe.
-    pub(crate) fn is_pending(&self) -> bool {
+    pub(super) fn is_pending(&self) -> bool {
         ioctl_fionread(&self.pipe).is_ok_and(|bytes| bytes > 0)
     }
 
@@ -36,17 +40,9 @@ impl Stream {
             Ok(0) => self.by_memory(),
             Ok(bytes) if bytes <= self.limit.min(INLINE_OUTPUT as u64) => Err(Errno::AGAIN),
             _ => {
-                self.write_pending();
+                self.begin_file();
                 Err(Errno::INTR)
             }
-        }
-    }
-
-    /// Makes the file for what stands in the pipe. If there is no making one, memory has to do.
-    pub(crate) fn write_pending(&mut self) {
-        self.patient = false;
-        if self.make_file(vec![]).is_err() {
-            self.sink = Sink::Memory { bytes: vec![], tried: true };
         }
     }
 }
