@@ -11,9 +11,9 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, bail};
 use procession_core::id::JobId;
 use procession_store::sqlite::{Copied, Exam, FileKind, StoredFile, backup as copy_store};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2, syncfs};
+use rustix::fs::syncfs;
 
-use crate::data::{DataDir, Stream, write_atomically};
+use crate::data::{DataDir, Stream, open_beneath, write_atomically};
 use crate::owner::give_to_owner_of;
 use crate::removal::remove;
 
@@ -157,7 +157,7 @@ impl Files<'_> {
     fn copy_one(&mut self, file: &StoredFile, path: &Path) -> anyhow::Result<()> {
         let from = self.data.job(file.job);
         let to = self.copy.job(file.job).join(path);
-        match open_beneath(&from, path).and_then(|file| copy(file, &to)) {
+        match open_file(&from, path).and_then(|file| copy(file, &to)) {
             Ok(bytes) => {
                 self.count += 1;
                 self.bytes += bytes;
@@ -197,14 +197,11 @@ pub fn paths(file: &StoredFile) -> Vec<PathBuf> {
 
 /// Opens a regular file below `folder`, through no link: what a job left running could put
 /// one there meanwhile.
-pub fn open_beneath(folder: &Path, path: &Path) -> io::Result<File> {
+pub fn open_file(folder: &Path, path: &Path) -> io::Result<File> {
     if !path.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(io::Error::new(ErrorKind::InvalidInput, "not a path below the job's folder"));
     }
-    let base = openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let file: File = openat2(base, path, flags, Mode::empty(), resolve)?.into();
+    let file = open_beneath(folder, path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use procession_core::id::JobId;
 use procession_store::sqlite::check_place;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use sha2::{Digest, Sha256};
 
 use crate::removal::remove;
@@ -37,9 +38,13 @@ impl DataDir {
     /// made there.
     pub fn check_place(root: &Path) -> Result<(), Unfit> {
         let unfit = |reason: String| Unfit { folder: root.display().to_string(), reason };
+        let mut there = root;
         for path in root.ancestors() {
             match (fs::metadata(path), fs::symlink_metadata(path)) {
-                (Ok(there), _) if there.is_dir() => break,
+                (Ok(found), _) if found.is_dir() => {
+                    there = path;
+                    break;
+                }
                 (Ok(_), _) => return Err(unfit(format!("{} is no folder", path.display()))),
                 (Err(_), Ok(_)) => {
                     return Err(unfit(format!("{} is a link to what is not there", path.display())));
@@ -47,7 +52,6 @@ impl DataDir {
                 (Err(_), Err(_)) => {}
             }
         }
-        let there = root.ancestors().find(|path| path.exists()).unwrap_or(root);
         check_place(there).map_err(|error| unfit(error.to_string()))
     }
 
@@ -258,6 +262,16 @@ fn put_in_place(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Resu
         let _ = fs::remove_file(&fresh);
     }
     done
+}
+
+/// Opens what lies below `folder`, through no link: what a job left running could put one there
+/// meanwhile. A pipe keeps nobody waiting.
+pub fn open_beneath(folder: &Path, path: &Path) -> io::Result<File> {
+    let folder_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = openat(CWD, folder, folder_flags, Mode::empty())?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(folder, path, flags, Mode::empty(), resolve)?.into())
 }
 
 /// Makes what was written to `file` and its name in `folder` survive a power cut.

@@ -2,18 +2,17 @@
 //! before anything is touched, says so, and waits for its turn. What it refuses changes
 //! nothing. Called by `app` before the server proper, which then starts as always.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use procession_core::frame::{Hello, ToKeeper, ToServer};
 use procession_core::id::TaskName;
 use procession_keeper::fault;
-use procession_store::TaskCounts;
 use procession_store::sqlite::SqliteStore;
 
 use crate::config::{Config, Listen, LoadOptions, load};
 use crate::data::DataDir;
 use crate::keeper::Greeting;
+use crate::scheduler::unfinished_of_removed;
 
 /// What becomes of a standby.
 pub enum Turn {
@@ -64,7 +63,7 @@ fn checked(path: &Path, options: &LoadOptions, hello: &Hello) -> Result<Config, 
     } else {
         match SqliteStore::check(&data.database()) {
             Ok(_) if hello.force => {}
-            Ok(counts) => complaints.extend(removed(&config, &counts).map(unfinished)),
+            Ok(counts) => complaints.extend(unfinished_of_removed(&config.tasks, counts).map(unfinished)),
             Err(error) => complaints.push(format!("error: {error}")),
         }
     }
@@ -85,14 +84,10 @@ fn bound(hello: &Hello) -> Vec<String> {
 /// Whether these listeners are what a config asks for; port 0 is any port.
 fn fits(asked: &[Listen], bound: &[String]) -> bool {
     let same = |(asked, bound): (&Listen, &String)| match (asked, bound.parse()) {
-        (Listen::Tcp(asked), Ok(bound)) => *asked == bound || is_any_port(*asked, bound),
+        (Listen::Tcp(_), Ok(bound)) => asked.fits(bound),
         _ => asked.to_string() == *bound,
     };
     asked.len() == bound.len() && asked.iter().zip(bound).all(same)
-}
-
-fn is_any_port(asked: std::net::SocketAddr, bound: std::net::SocketAddr) -> bool {
-    asked.port() == 0 && asked.ip() == bound.ip()
 }
 
 /// The keeper that has locked a data directory.
@@ -100,16 +95,7 @@ fn holder(data: &DataDir) -> Option<u32> {
     std::fs::read_to_string(data.lock()).ok()?.split_whitespace().next()?.parse().ok()
 }
 
-/// Tasks that are not in the config and have unfinished jobs, and how many.
-fn removed<'a>(
-    config: &'a Config,
-    counts: &'a BTreeMap<TaskName, TaskCounts>,
-) -> impl Iterator<Item = (&'a TaskName, u64)> {
-    let left = counts.iter().filter(|(name, _)| !config.tasks.contains_key(*name));
-    left.map(|(name, counts)| (name, counts.running + counts.queued)).filter(|(_, jobs)| *jobs > 0)
-}
-
-fn unfinished((task, jobs): (&TaskName, u64)) -> String {
+fn unfinished((task, jobs): (TaskName, u64)) -> String {
     let jobs = if jobs == 1 { "1 unfinished job".to_owned() } else { format!("{jobs} unfinished jobs") };
     format!(
         "error: task `{task}` left the config and has {jobs}\n  \
@@ -119,6 +105,8 @@ fn unfinished((task, jobs): (&TaskName, u64)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use procession_store::TaskCounts;
+
     use super::*;
 
     #[test]
@@ -145,8 +133,8 @@ mod tests {
         let name = |text: &str| text.parse::<TaskName>().expect("a name");
         let known = [(name("idle"), counts(0, 0)), (name("busy"), counts(1, 2))].into();
         let config = Config::default();
-        assert_eq!(removed(&config, &known).collect::<Vec<_>>(), [(&name("busy"), 3)]);
-        let said = unfinished((&name("busy"), 3));
+        assert_eq!(unfinished_of_removed(&config.tasks, known).collect::<Vec<_>>(), [(name("busy"), 3)]);
+        let said = unfinished((name("busy"), 3));
         assert!(
             said.contains("`busy`") && said.contains("3 unfinished") && said.contains("--force"),
             "{said}"

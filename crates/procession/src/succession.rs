@@ -51,6 +51,15 @@ impl Choice {
     }
 }
 
+/// How a keeper started here holds trees together: `PROCESSION_CONTAINMENT=monitor` is for machines,
+/// and tests, without cgroups.
+pub fn containment() -> ContainmentChoice {
+    match std::env::var("PROCESSION_CONTAINMENT").as_deref() {
+        Ok("monitor") => ContainmentChoice::MonitorOnly,
+        _ => ContainmentChoice::Best,
+    }
+}
+
 /// What a new keeper needs, kept for that day.
 #[derive(Debug)]
 pub struct Estate {
@@ -85,13 +94,12 @@ impl Estate {
         let Some(program) = words.next().map(PathBuf::from).filter(|program| program.is_absolute()) else {
             return std::io::Error::other("the program's own path is not known");
         };
-        let monitor = std::env::var("PROCESSION_CONTAINMENT").is_ok_and(|value| value == "monitor");
         procession_keeper::begin_anew(&Setup {
             listeners: self.listeners,
             held: self.held,
             state_dir: self.state_dir,
             server: ServerCommand { program, args: words.collect(), env: Vec::new() },
-            containment: if monitor { ContainmentChoice::MonitorOnly } else { ContainmentChoice::Best },
+            containment: containment(),
             label: self.label,
             daemon: None,
         })

@@ -2,8 +2,6 @@
 //!
 //! Complaints go to stderr, the verdict to stdout. It reads what `serve` reads, the same way.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -23,8 +21,7 @@ pub struct CheckArgs {
 
 /// Checks it.
 pub(super) fn run(args: &CheckArgs, global: &Global, screen: &Screen) -> anyhow::Result<Exit> {
-    let variable = std::env::var_os("PROCESSION_CONFIG").map(PathBuf::from);
-    let file = config::find(global.config.as_deref(), variable.as_deref())?;
+    let file = global.config_file()?;
     let options = LoadOptions { insecure: args.insecure, ..LoadOptions::default() };
     let (tasks, found) = match config::load(&file, &options) {
         Ok(config) => (Some(config.tasks.len()), config.warnings),

@@ -49,11 +49,9 @@ enum Bound {
 impl Bound {
     fn fits(&self, listen: &Listen) -> bool {
         match (self, listen) {
-            (Bound::Tcp(bound), Listen::Tcp(asked)) => {
-                bound == asked || (asked.port() == 0 && asked.ip() == bound.ip())
-            }
+            (Bound::Tcp(bound), _) => listen.fits(*bound),
             (Bound::Unix(bound), Listen::Unix { path, .. }) => bound == path,
-            _ => false,
+            (Bound::Unix(_), Listen::Tcp(_)) => false,
         }
     }
 }

@@ -56,6 +56,7 @@ use clap::{Args, Parser, Subcommand};
 use self::client::Client;
 use self::exit::Exit;
 use self::screen::{Format, Screen};
+use crate::config::{self, NoConfig};
 
 pub use self::demo::run as demo;
 pub use self::keeper::run as keeper;
@@ -89,6 +90,14 @@ pub struct Global {
     /// Tables for people, or the API's JSON
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
+}
+
+impl Global {
+    /// The config file: named here or by the variable, or where one usually lies.
+    fn config_file(&self) -> Result<PathBuf, NoConfig> {
+        let variable = std::env::var_os("PROCESSION_CONFIG").map(PathBuf::from);
+        config::find(self.config.as_deref(), variable.as_deref())
+    }
 }
 
 /// Everything the program can be asked to do.

@@ -2,8 +2,6 @@
 //! its keeper: `status`, `stop`, `reload`, `backup` and `doctor`. All others ask the server, by
 //! whatever address `endpoint` finds.
 
-use std::path::PathBuf;
-
 use anyhow::Context;
 
 use super::Global;
@@ -12,9 +10,7 @@ use crate::data::DataDir;
 
 /// It, whether it exists or not, and whatever else is wrong with the config.
 pub(super) fn find(global: &Global) -> anyhow::Result<DataDir> {
-    let variable = std::env::var_os("PROCESSION_CONFIG").map(PathBuf::from);
-    let file = config::find(global.config.as_deref(), variable.as_deref())
-        .context("the data directory is not known")?;
+    let file = global.config_file().context("the data directory is not known")?;
     let folder = config::data_dir(&file)
         .with_context(|| format!("{} cannot be read, so the data directory is not known", file.display()))?;
     Ok(DataDir::existing(&folder))

@@ -11,26 +11,22 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use procession_core::frame::admin::{Answer, Ask, Attach, Status};
-use procession_keeper::{
-    ContainmentChoice, Conversation, Daemon, Detached, Followed, ServerCommand, Setup, Start, detach,
-};
+use procession_keeper::{Conversation, Daemon, Detached, Followed, ServerCommand, Setup, Start, detach};
 
 use super::holder::{self, Holder, Lock, Taken};
 use super::listeners::{self, Named};
 use super::{Global, ServeArgs};
 use crate::background::EXIT_CONFIG;
-use crate::config::{Config, LoadOptions, Severity, find, load};
+use crate::config::{Config, LoadOptions, Severity, load};
 use crate::data::{DataDir, Unfit, write_atomically};
 use crate::random;
+use crate::succession::containment;
 
 /// Somebody else has the data directory (sysexits' `EX_TEMPFAIL`).
 const EXIT_HELD: u8 = 75;
 
 /// The keeper that was followed was killed (sysexits' `EX_SOFTWARE`).
 const EXIT_LOST: u8 = 70;
-
-/// Names the containment to use: `monitor` for machines, and tests, without cgroups.
-const CONTAINMENT: &str = "PROCESSION_CONTAINMENT";
 
 /// A keeper that is there answers at once; whoever starts a second one is told within a second.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -62,9 +58,7 @@ pub fn run(args: &ServeArgs, global: &Global) -> ExitCode {
 }
 
 fn read_config(args: &ServeArgs, global: &Global) -> Result<Config, String> {
-    let variable = std::env::var_os("PROCESSION_CONFIG");
-    let path = find(global.config.as_deref(), variable.as_deref().map(Path::new))
-        .map_err(|e| format!("error: {e}"))?;
+    let path = global.config_file().map_err(|e| format!("error: {e}"))?;
     let options = LoadOptions { insecure: args.insecure, ..LoadOptions::default() };
     let config = load(&path, &options).map_err(|wrong| wrong.to_string())?;
     for warning in config.warnings.iter().filter(|warning| warning.severity == Severity::Warning) {
@@ -154,10 +148,7 @@ fn keep(
         held: vec![lock.into()],
         state_dir: data.keeper(),
         server: ServerCommand { program, args: args.iter().map(Into::into).collect(), env: Vec::new() },
-        containment: match std::env::var(CONTAINMENT).as_deref() {
-            Ok("monitor") => ContainmentChoice::MonitorOnly,
-            _ => ContainmentChoice::Best,
-        },
+        containment: containment(),
         label: data.label(),
         daemon,
     };

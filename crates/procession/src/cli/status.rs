@@ -34,10 +34,7 @@ struct Found {
     holder: Holder,
     /// Nothing: the keeper does not answer.
     keeper: Option<Status>,
-    /// Nothing: it does not say.
-    server: Option<Stats>,
-    /// It is there, and answers nothing.
-    hangs: bool,
+    server: Asked,
     listeners: Vec<String>,
 }
 
@@ -65,14 +62,11 @@ pub(super) fn run(_: &StatusArgs, global: &Global, screen: &Screen) -> anyhow::R
         }
     };
     let ready = keeper.as_ref().is_some_and(|status| status.ready);
-    let asked = if ready { stats(folder) } else { Asked::Unanswered };
-    let hangs = asked == Asked::Hangs;
-    let server = if let Asked::Stats(stats) = asked { Some(*stats) } else { None };
+    let server = if ready { stats(folder) } else { Asked::Unanswered };
     // What is left to itself has closed them.
     let listens = !keeper.as_ref().is_some_and(|status| status.alone);
     let listen = std::fs::read_to_string(data.listen()).ok().filter(|_| listens).unwrap_or_default();
-    let found =
-        Found { holder, keeper, server, hangs, listeners: listen.lines().map(str::to_owned).collect() };
+    let found = Found { holder, keeper, server, listeners: listen.lines().map(str::to_owned).collect() };
     if screen.is_json() {
         screen.line(&found.json().to_string())?;
     } else {
@@ -82,10 +76,9 @@ pub(super) fn run(_: &StatusArgs, global: &Global, screen: &Screen) -> anyhow::R
 }
 
 /// What came of asking the server itself.
-#[derive(Debug, PartialEq)]
 enum Asked {
     Stats(Box<Stats>),
-    /// It says no, or cannot be asked from here.
+    /// It says no, is not ready or cannot be asked from here.
     Unanswered,
     /// Nothing.
     Hangs,
@@ -105,6 +98,12 @@ fn stats(folder: &std::path::Path) -> Asked {
     }
 }
 
+impl Asked {
+    fn stats(&self) -> Option<&Stats> {
+        if let Asked::Stats(stats) = self { Some(stats) } else { None }
+    }
+}
+
 impl Found {
     /// As it says itself; else as stands in the lock.
     fn keeper_pid(&self) -> String {
@@ -118,7 +117,7 @@ impl Found {
             None => "silent",
             Some(status) if status.alone => "alone",
             Some(status) if status.stopping => "stopping",
-            Some(_) if self.hangs => "hanging",
+            Some(_) if matches!(self.server, Asked::Hangs) => "hanging",
             Some(status) if status.ready => "ready",
             Some(_) => "starting",
         }
@@ -142,9 +141,9 @@ impl Found {
             "alone": status.alone,
             "attempts": status.running,
             "unrecorded": status.unrecorded,
-            "running": self.server.as_ref().map(|stats| stats.running),
-            "queued": self.server.as_ref().map(|stats| stats.queued),
-            "config_revision": self.server.as_ref().map(|stats| &stats.config_revision),
+            "running": self.server.stats().map(|stats| stats.running),
+            "queued": self.server.stats().map(|stats| stats.queued),
+            "config_revision": self.server.stats().map(|stats| &stats.config_revision),
             "last_reload": reloaded.map(|at| json!({
                 "at": at,
                 "error": (!status.reload_error.is_empty()).then_some(status.reload_error),
@@ -172,7 +171,7 @@ impl Found {
             let scheme = if name.starts_with("unix:") { "" } else { "http://" };
             row("listening", format!("{scheme}{name}"));
         }
-        match &self.server {
+        match self.server.stats() {
             Some(stats) => row("jobs", format!("{} running, {} queued", stats.running, stats.queued)),
             None => row("jobs", format!("{} running", status.running)),
         }

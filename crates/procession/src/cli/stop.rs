@@ -111,10 +111,8 @@ pub(super) fn run(args: &StopArgs, global: &Global, screen: &Screen) -> anyhow::
 
 /// By the config, as far as that is good; else by the defaults.
 fn times(args: &StopArgs, global: &Global) -> Times {
-    let variable = std::env::var_os("PROCESSION_CONFIG").map(std::path::PathBuf::from);
     let options = LoadOptions { insecure: true, ..LoadOptions::default() };
-    let file = config::find(global.config.as_deref(), variable.as_deref()).ok();
-    let config = file.and_then(|file| config::load(&file, &options).ok());
+    let config = global.config_file().ok().and_then(|file| config::load(&file, &options).ok());
     let drain = config.as_ref().map_or(Duration::from_secs(80), |config| config.server.stop_timeout);
     let graces = config.iter().flat_map(|config| config.tasks.values()).map(|task| task.grace);
     let grace = graces.max().unwrap_or(Duration::from_secs(30));

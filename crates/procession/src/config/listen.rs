@@ -40,6 +40,14 @@ impl Listen {
         }
     }
 
+    /// Whether a socket bound at `bound` is what this asks for; port 0 is any port.
+    pub fn fits(&self, bound: SocketAddr) -> bool {
+        match self {
+            Listen::Tcp(asked) => *asked == bound || (asked.port() == 0 && asked.ip() == bound.ip()),
+            Listen::Unix { .. } => false,
+        }
+    }
+
     /// Reads `text`; a relative socket path is relative to `folder`.
     pub(super) fn parse(
         text: &str,

@@ -29,7 +29,7 @@ mod task;
 mod tests;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use find::find;
+pub use find::{NoConfig, find};
 pub use listen::Listen;
 pub use load::{Config, LoadOptions, load, restore};
 pub use log::Logging;

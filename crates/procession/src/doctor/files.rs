@@ -7,7 +7,7 @@ use procession_core::id::JobId;
 use procession_store::sqlite::{Exam, FileKind, StoredFile};
 
 use super::Finding;
-use crate::backup::{open_beneath, paths};
+use crate::backup::{open_file, paths};
 use crate::data::DataDir;
 
 /// How many are named.
@@ -97,7 +97,7 @@ fn wrong_files(data: &DataDir, file: &StoredFile) -> Vec<Wrong> {
     };
     let folder = data.job(file.job);
     let is_right = |path: &PathBuf| {
-        let found = open_beneath(&folder, path).and_then(|file| file.metadata());
+        let found = open_file(&folder, path).and_then(|file| file.metadata());
         found.is_ok_and(|found| len.is_none_or(|len| found.len() == len))
     };
     let wrong = paths(file).into_iter().filter(|path| !is_right(path));

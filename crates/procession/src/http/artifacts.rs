@@ -14,12 +14,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use procession_core::api::Artifacts;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
 use super::output::harmless;
 use super::problem::{Answer, Failure};
 use super::range::Part;
 use super::{Context, job_id};
+use crate::data::open_beneath;
 
 /// How much is read at once.
 const CHUNK: u64 = 128 * 1024;
@@ -43,7 +43,8 @@ pub async fn one(
     }
     let folder = context.data.artifacts(id, record.attempt);
     let path = name.clone();
-    let opened = context.background.blocking(move || open_beneath(&folder, &path)).await;
+    let opened =
+        context.background.blocking(move || open_beneath(&folder, std::path::Path::new(&path))).await;
     let file = opened.map_err(|_| unknown())?;
     let len = file.metadata().map_err(Failure::internal)?.len();
     let part = Part::asked(&headers, len)?;
@@ -56,18 +57,6 @@ pub async fn one(
 
 fn unknown() -> Failure {
     Failure::new(StatusCode::NOT_FOUND, "unknown_artifact", "the job has left no file of this name")
-}
-
-fn open_beneath(folder: &std::path::Path, name: &str) -> io::Result<File> {
-    let base = openat(
-        CWD,
-        folder,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    Ok(openat2(base, name, flags, Mode::empty(), resolve)?.into())
 }
 
 /// `count` bytes of a file from `first`, as they are read.

@@ -1,5 +1,8 @@
 //! Ends a job on request: in the store first, then, where it runs, through the keeper.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use procession_core::frame::ToKeeper;
@@ -7,14 +10,24 @@ use procession_core::id::{JobId, TaskName};
 use procession_core::job::Lease;
 use procession_core::outcome::CancelledBy;
 use procession_core::state::JobState;
+use procession_core::task::Task;
 use procession_keeper::fault;
-use procession_store::{Cancelled, Query, StoreError};
+use procession_store::{Cancelled, Query, StoreError, TaskCounts};
 
 use super::Scheduler;
 use super::running::Stop;
 
 /// Jobs asked for at once.
 const PAGE: usize = 500;
+
+/// Tasks that are not in the config and have unfinished jobs, and how many.
+pub fn unfinished_of_removed(
+    tasks: &BTreeMap<TaskName, Arc<Task>>,
+    counts: BTreeMap<TaskName, TaskCounts>,
+) -> impl Iterator<Item = (TaskName, u64)> {
+    let removed = counts.into_iter().filter(|(name, _)| !tasks.contains_key(name));
+    removed.map(|(name, counts)| (name, counts.running + counts.queued)).filter(|(_, jobs)| *jobs > 0)
+}
 
 impl Scheduler {
     /// Ends `job` for a client; `now`: without asking its program first.
@@ -25,10 +38,7 @@ impl Scheduler {
     /// Ends the unfinished jobs of tasks that are not in the config, or says that there are some:
     /// they may have come while the config changed.
     pub async fn look_for_removed(&self, cancels: bool) -> Result<(), StoreError> {
-        let removed =
-            self.store.stats().await?.into_iter().filter(|(task, _)| !self.tasks.contains_key(task));
-        let unfinished = removed.map(|(task, counts)| (task, counts.running + counts.queued));
-        for (task, jobs) in unfinished.filter(|(_, jobs)| *jobs > 0) {
+        for (task, jobs) in unfinished_of_removed(&self.tasks, self.store.stats().await?) {
             if cancels {
                 self.cancel_all_of(task).await?;
             } else {

@@ -34,6 +34,7 @@ use crate::meters::Meters;
 use crate::space::Space;
 
 pub use bereaved::cgroups_of;
+pub use cancel::unfinished_of_removed;
 pub use pressure::Pressure;
 pub use progress::ProgressWatch;
 pub use recover::{Losses, Owned, recover};
