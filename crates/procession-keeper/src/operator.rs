@@ -230,6 +230,11 @@ impl Keeper {
         Ok(())
     }
 
+    /// Whether somebody waits for the server they brought: the next program would not tell them.
+    pub(crate) fn is_attaching(&self) -> bool {
+        self.requests.attaching
+    }
+
     /// Whether that was the end of a server that should have taken over what runs here: then
     /// we are alone again, and no worse off.
     pub(crate) fn attach_failed(&mut self, why: &str) -> bool {
@@ -237,6 +242,8 @@ impl Keeper {
             return false;
         }
         self.ending = Ending::alone();
+        // It was the reason, and proves nothing.
+        self.give_up_renewal();
         self.world.timers.disarm(Alarm::StartServer);
         if let Some(id) = self.requests.follower.take() {
             let message = format!("the server did not become ready: it {why}");

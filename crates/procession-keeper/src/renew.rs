@@ -1,7 +1,8 @@
 //! The keeper executes its program anew: same pid, so its children stay its children, and
 //! all it owns is handed on in an image. Jobs, clients and the server notice nothing.
 //!
-//! It waits until no server takes over from another and no child is between clone and exec:
+//! It waits until no server takes over from another, none that was brought is still to become
+//! ready, and no child is between clone and exec:
 //! such a child runs on our memory, and what it has to tell would be told to nobody. Meanwhile
 //! nothing new is started: what the server asks for is held back, in its order. If exec fails
 //! everything goes on as it was. What the new program does with the image is `resume`'s
@@ -103,7 +104,7 @@ impl Keeper {
     }
 
     /// Whoever says goodbye ends the keeper: a program that is about to end needs no other.
-    fn give_up_renewal(&mut self) {
+    pub(crate) fn give_up_renewal(&mut self) {
         if let Some(Renewal { held_back, .. }) = self.renewal.take() {
             self.world.timers.disarm(Alarm::Renew);
             self.release(held_back);
@@ -117,7 +118,9 @@ impl Keeper {
     /// Called before each wait: executes the program anew if that is wanted and can be.
     pub(crate) fn renew_if_due(&mut self) {
         let Some(renewal) = &self.renewal else { return };
-        let settled = self.servers.are_settled() && !self.attempts.iter().any(Attempt::is_newborn);
+        let settled = self.servers.are_settled()
+            && !self.is_attaching()
+            && !self.attempts.iter().any(Attempt::is_newborn);
         if !settled && self.world.now < renewal.until {
             return;
         }

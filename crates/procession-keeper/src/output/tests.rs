@@ -57,19 +57,19 @@ fn held(folder: &std::path::Path) -> (Stream, OwnedFd) {
 fn p10_f02_what_is_in_the_file_of_a_held_stream_stays_there_when_it_ends_with_more_in_the_pipe() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut stream, write) = held(folder.path());
-    rustix::io::write(&write, &[b'a'; 10_000]).expect("room");
+    rustix::io::write(&write, &[b'a'; 20_000]).expect("room");
     assert_eq!(stream.take(), Progress::Empty);
     assert!(!stream.is_patient(), "more than stays in a pipe");
-    rustix::io::write(&write, &[b'b'; 10_000]).expect("room");
+    rustix::io::write(&write, &[b'b'; 20_000]).expect("room");
     for _ in 0..2 {
         stream.stop_waiting();
     }
     drop(write);
     assert_eq!(stream.take(), Progress::Ended);
     let record = stream.close();
-    assert_eq!((record.total, record.written), (20_000, 20_000));
+    assert_eq!((record.total, record.written), (40_000, 40_000));
     let all = std::fs::read(folder.path().join("stdout")).expect("there");
-    assert_eq!(all, [[b'a'; 10_000], [b'b'; 10_000]].concat());
+    assert_eq!(all, [[b'a'; 20_000], [b'b'; 20_000]].concat());
 }
 
 #[test]

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use procession_core::frame::admin::{Answer, Ask, Attach, Status};
 use procession_core::frame::{Decoder, Message, Shutdown, ToKeeper, ToServer, VERSION};
-use procession_core::outcome::WaitStatus;
+use procession_core::outcome::{CancelledBy, WaitStatus};
 use procession_core::record::{Containment, Ending};
 use procession_keeper::{AskError, Conversation, ask};
 use rustix::process::Signal;
 
 use crate::keeper::{BOUND, Keeper, LEVELS, Server, wait_for};
+use crate::renew::execution;
 
 fn asked(keeper: &Keeper, question: &Ask) -> Answer {
     ask(&keeper.path(""), question, BOUND).expect("an answer")
@@ -274,11 +275,7 @@ fn a_keeper_left_alone_keeps_what_runs_and_takes_a_server_again() {
         assert_eq!((running.len(), over.len()), (1, 0));
         assert_eq!(running[0].key, launch.key);
         assert!(!status(&keeper).alone);
-        server.say(&ToKeeper::Stop {
-            key: launch.key,
-            by: procession_core::outcome::CancelledBy::Client,
-            now: false,
-        });
+        server.say(&ToKeeper::Stop { key: launch.key, by: CancelledBy::Client, now: false });
         let record = server.exited(launch.key);
         assert_eq!(&record.stdout.tail[..], b"here\n");
         server.say(&ToKeeper::Ack { key: launch.key });
@@ -286,6 +283,46 @@ fn a_keeper_left_alone_keeps_what_runs_and_takes_a_server_again() {
         assert_eq!(conversation.next(BOUND).expect("a last word"), Answer::Ended { status: 9 });
         assert_eq!(keeper.wait().code(), Some(9));
     }
+}
+
+#[test]
+fn f05_who_brings_a_server_is_told_when_it_is_ready_however_early_it_asked_for_a_renewal() {
+    let (mut keeper, launch) = alone(Containment::Cgroup);
+    let attached = attach(&keeper, &["server", "RENDEZVOUS"]);
+    let mut server = keeper.next_standby();
+    let before = execution(&keeper);
+    server.say(&ToKeeper::Renew);
+    // Answered behind what the server said before.
+    assert!(!status(&keeper).ready);
+    server.say(&ToKeeper::Ready { version: VERSION });
+    let (mut conversation, answer, _) = attached.join().expect("no panic");
+    assert_eq!(answer, Answer::Done);
+    server.list();
+    assert_ne!(execution(&keeper), before, "it is the old program still");
+    server.say(&ToKeeper::Stop { key: launch.key, by: CancelledBy::Client, now: false });
+    server.exited(launch.key);
+    server.say(&ToKeeper::Ack { key: launch.key });
+    server.goodbye(9);
+    assert_eq!(conversation.next(BOUND).expect("a last word"), Answer::Ended { status: 9 });
+}
+
+#[test]
+fn f06_a_brought_server_that_dies_before_it_is_ready_renews_nothing() {
+    let (mut keeper, launch) = alone(Containment::Cgroup);
+    let attached = attach(&keeper, &["server", "RENDEZVOUS"]);
+    let mut server = keeper.next_standby();
+    let before = execution(&keeper);
+    server.say(&ToKeeper::Renew);
+    assert!(!status(&keeper).ready);
+    server.kill();
+    let (_, answer, _) = attached.join().expect("no panic");
+    assert!(matches!(answer, Answer::Failed { .. }), "{answer:?}");
+    assert!(status(&keeper).alone);
+    assert_eq!(execution(&keeper), before);
+    let attached = attach(&keeper, &["server", "RENDEZVOUS"]);
+    let mut server = keeper.next_server();
+    assert_eq!(attached.join().expect("no panic").1, Answer::Done);
+    assert_eq!(server.list().0[0].key, launch.key);
 }
 
 #[test]
