@@ -16,6 +16,7 @@ mod values;
 
 pub use codec::{BadFrame, Decoder, Message};
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -193,6 +194,11 @@ pub struct Hello {
 }
 
 impl Hello {
+    /// [`Hello::listeners`] as text.
+    pub fn listener_names(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.listeners.iter().map(|name| String::from_utf8_lossy(name))
+    }
+
     /// By whom an attempt was claimed under `boot_id`, as far as the keeper can tell.
     pub fn claimant(&self, boot_id: [u8; 16]) -> Claimant {
         let settled = if self.version == 1 { self.generation > 1 } else { self.settled };

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use crate::background::{Background, EXIT_BUG, EXIT_CONFIG};
 use crate::board::Board;
 use crate::cli::ServerArgs;
-use crate::config::{Auth, Config, LoadOptions, Severity, Snapshot, load, restore};
+use crate::config::{self, Auth, Config, LoadOptions, Severity, Snapshot, load, restore};
 use crate::data::{DataDir, replace};
 use crate::drain::{Drain, Stage};
 use crate::facts::Facts;
@@ -72,7 +72,7 @@ pub fn run(config_path: &Path, args: &ServerArgs, log: &Log) -> anyhow::Result<u
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    let status = runtime.block_on(serve(Arc::new(config), loaded_at, greeting, (log, args.daemon)));
+    let status = runtime.block_on(serve(Arc::new(config), loaded_at, greeting, log, args.daemon));
     // Removals under way are the next server's: they may take long.
     runtime.shutdown_background();
     status
@@ -82,7 +82,8 @@ async fn serve(
     config: Arc<Config>,
     loaded_at: Timestamp,
     greeting: Greeting,
-    (log, daemon): (&Log, bool),
+    log: &Log,
+    daemon: bool,
 ) -> anyhow::Result<u8> {
     let background = Background::new(log.clone());
     let data = DataDir::existing(&config.server.data_dir);
@@ -175,7 +176,7 @@ async fn say_ready(keeper: &KeeperLink, hello: &Hello) {
 
 /// Who starts, with what. Warnings of the config are known to whoever sits at a terminal.
 fn log_start(config: &Config, hello: &Hello) {
-    let listeners: Vec<_> = hello.listeners.iter().map(|name| String::from_utf8_lossy(name)).collect();
+    let listeners: Vec<_> = hello.listener_names().collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         process = std::process::id(),
@@ -299,8 +300,7 @@ fn context(
             Some(token)
         }
     };
-    let names = hello.listeners.iter().filter_map(|name| std::str::from_utf8(name).ok());
-    let addresses: Vec<SocketAddr> = names.filter_map(|name| name.parse().ok()).collect();
+    let addresses: Vec<SocketAddr> = hello.listener_names().filter_map(|name| name.parse().ok()).collect();
     let waker = scheduler.clone();
     let door = Door {
         surroundings: scheduler.surroundings.clone(),
@@ -357,13 +357,8 @@ fn go_quiet(data: &DataDir) {
 
 /// Says where the server is; people and scripts wait for this line.
 fn announce(hello: &Hello, log: &Log) {
-    for name in &hello.listeners {
-        let name = String::from_utf8_lossy(name);
-        if name.starts_with("unix:") {
-            log.say(&format!("listening on {name}"));
-        } else {
-            log.say(&format!("listening on http://{name}"));
-        }
+    for name in hello.listener_names() {
+        log.say(&format!("listening on {}", config::address(&name)));
     }
     tracing::info!(target: SAID, "ready");
 }

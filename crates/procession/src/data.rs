@@ -188,26 +188,32 @@ impl DataDir {
     }
 
     /// Jobs whose folders are so old that the store knows them, unless they are left over: from
-    /// a server that ended between a body and its row, or between a row and its files. What is
-    /// no job's folder is left alone.
+    /// a server that ended between a body and its row, or between a row and its files.
     pub fn settled_jobs(&self) -> io::Result<Vec<JobId>> {
         let now = SystemTime::now();
         let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age >= ARRIVING);
         let mut settled = Vec::new();
-        for entry in fs::read_dir(self.jobs())? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let Some(job) = name.to_str().and_then(|name| name.parse::<JobId>().ok()) else { continue };
-            let changed = entry.metadata().and_then(|meta| meta.modified());
-            let is_ours = name.to_str() == Some(&job.to_string());
-            if is_ours
-                && is_old(UNIX_EPOCH + Duration::from_millis(job.unix_ms()))
-                && changed.is_ok_and(is_old)
-            {
+        for (job, folder) in self.job_folders()? {
+            let changed = fs::symlink_metadata(folder).and_then(|meta| meta.modified());
+            if is_old(UNIX_EPOCH + Duration::from_millis(job.unix_ms())) && changed.is_ok_and(is_old) {
                 settled.push(job);
             }
         }
         Ok(settled)
+    }
+
+    /// The folders of jobs. What has not quite a job's name is none and left alone.
+    pub fn job_folders(&self) -> io::Result<Vec<(JobId, PathBuf)>> {
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(self.jobs())? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let job = name.to_str().and_then(|name| name.parse::<JobId>().ok());
+            if let Some(job) = job.filter(|job| name.to_str() == Some(&job.to_string())) {
+                folders.push((job, entry.path()));
+            }
+        }
+        Ok(folders)
     }
 
     /// Removes all a job left; nothing to remove is fine.

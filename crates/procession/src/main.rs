@@ -13,6 +13,7 @@ mod facts;
 mod handover;
 mod http;
 mod keeper;
+mod lately;
 mod log;
 mod maintenance;
 mod meters;

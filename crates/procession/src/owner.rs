@@ -7,8 +7,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fchown, fstat, openat};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fchown, fstat, openat};
 use rustix::io::Errno;
+
+use crate::removal::names;
 
 /// A name is never followed to what it links to, and a pipe keeps nobody waiting.
 const HERE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
@@ -29,16 +31,11 @@ pub fn give_to_owner_of(data: &Path, made: &Path) -> io::Result<()> {
 fn give(opened: OwnedFd, (user, group): (Uid, Gid)) -> io::Result<()> {
     let stat = fstat(&opened)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-        for entry in Dir::read_from(&opened)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            match openat(&opened, name, HERE, Mode::empty()) {
+        for name in names(opened.as_fd())? {
+            match openat(&opened, &name, HERE, Mode::empty()) {
                 Ok(inner) => give(inner, (user, group))?,
                 Err(Errno::LOOP) => {
-                    chownat(opened.as_fd(), name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+                    chownat(opened.as_fd(), &name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
                 }
                 Err(error) => return Err(error.into()),
             }

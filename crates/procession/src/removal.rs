@@ -95,7 +95,8 @@ fn open_folder(above: BorrowedFd<'_>, path: impl rustix::path::Arg) -> io::Resul
     Ok(openat(above, path, flags, Mode::empty())?)
 }
 
-fn names(folder: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+/// What is in a folder, but for itself and the one above.
+pub fn names(folder: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
     rustix::fs::seek(folder, rustix::fs::SeekFrom::Start(0))?;
     let mut buffer = vec![MaybeUninit::uninit(); 16 * 1024];
     let mut entries = RawDir::new(folder, &mut buffer);

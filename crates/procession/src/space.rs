@@ -2,19 +2,16 @@
 //! door and by `/readyz`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use procession_store::StoreError;
 
-/// What was met this long ago is not news, and may still be so.
-const RECENT: Duration = Duration::from_secs(10);
+use crate::lately::Lately;
 
 /// Shared by all of them.
 #[derive(Debug, Default)]
 pub struct Space {
     low: AtomicBool,
-    full: Mutex<Option<Instant>>,
+    full: Lately,
 }
 
 impl Space {
@@ -31,21 +28,13 @@ impl Space {
     /// Notes why something was not written; returns whether that is worth a line in the log: a
     /// full disk is met many times a second, and by the log too.
     pub fn met(&self, error: &StoreError) -> bool {
-        if *error != StoreError::Full {
-            return true;
-        }
-        let before = self.full.lock().unwrap_or_else(PoisonError::into_inner).replace(Instant::now());
-        !is_recent(before)
+        *error != StoreError::Full || self.full.met()
     }
 
     /// Whether something could not be written lately for want of space.
     pub fn is_full(&self) -> bool {
-        is_recent(*self.full.lock().unwrap_or_else(PoisonError::into_inner))
+        self.full.is_recent()
     }
-}
-
-fn is_recent(met: Option<Instant>) -> bool {
-    met.is_some_and(|met| met.elapsed() < RECENT)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! before anything is touched, says so, and waits for its turn. What it refuses changes
 //! nothing. Called by `app` before the server proper, which then starts as always.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use procession_core::frame::{Hello, ToKeeper, ToServer};
@@ -78,7 +79,7 @@ fn at_a_restart(key: &str) -> String {
 }
 
 fn bound(hello: &Hello) -> Vec<String> {
-    hello.listeners.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    hello.listener_names().map(Cow::into_owned).collect()
 }
 
 /// Whether these listeners are what a config asks for; port 0 is any port.

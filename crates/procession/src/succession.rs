@@ -2,6 +2,7 @@
 //! somebody starts the service again; else it becomes the keeper, on the same sockets and
 //! under the same lock, and no client is refused.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -77,7 +78,7 @@ impl Estate {
         hello: &Hello,
         data: &DataDir,
     ) -> std::io::Result<Self> {
-        let names = hello.listeners.iter().map(|name| String::from_utf8_lossy(name).into_owned());
+        let names = hello.listener_names().map(Cow::into_owned);
         let copies = listeners.iter().zip(names).map(|(fd, name)| Ok((fd.try_clone()?, name)));
         Ok(Self {
             listeners: copies.collect::<std::io::Result<_>>()?,

@@ -17,7 +17,7 @@ use super::holder::{self, Holder, Lock, Taken};
 use super::listeners::{self, Named};
 use super::{Global, ServeArgs};
 use crate::background::EXIT_CONFIG;
-use crate::config::{Config, LoadOptions, Severity, load};
+use crate::config::{self, Config, LoadOptions, Severity, load};
 use crate::data::{DataDir, Unfit, write_atomically};
 use crate::random;
 use crate::succession::containment;
@@ -179,8 +179,7 @@ fn report(start: Start, names: Vec<String>) -> anyhow::Result<u8> {
     match start {
         Start::Ready(pid) => {
             for name in names {
-                let scheme = if name.starts_with("unix:") { "" } else { "http://" };
-                println!("listening on {scheme}{name}");
+                println!("listening on {}", config::address(&name));
             }
             println!("running as process {pid}");
             Ok(0)

@@ -16,6 +16,7 @@ use super::holder::{self, Holder};
 use super::screen::Screen;
 use super::table::{Cell, Table};
 use super::{Global, endpoint, own_data, when};
+use crate::config;
 
 /// A keeper that is well answers at once.
 const KEEPER: Duration = Duration::from_secs(5);
@@ -168,8 +169,7 @@ impl Found {
             row("up", when::span(age.as_millis() as u64));
         }
         for name in &self.listeners {
-            let scheme = if name.starts_with("unix:") { "" } else { "http://" };
-            row("listening", format!("{scheme}{name}"));
+            row("listening", config::address(name));
         }
         match self.server.stats() {
             Some(stats) => row("jobs", format!("{} running, {} queued", stats.running, stats.queued)),

@@ -31,6 +31,12 @@ pub(super) struct BadListen {
     pub(super) help: String,
 }
 
+/// The name of a bound listener as clients write it: `http://127.0.0.1:8080`, `unix:/path`.
+pub fn address(name: &str) -> String {
+    let scheme = if name.starts_with("unix:") { "" } else { "http://" };
+    format!("{scheme}{name}")
+}
+
 impl Listen {
     /// Whether only this machine can reach it.
     pub fn is_local(&self) -> bool {

@@ -30,7 +30,7 @@ mod tests;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use find::{NoConfig, find};
-pub use listen::Listen;
+pub use listen::{Listen, address};
 pub use load::{Config, LoadOptions, load, restore};
 pub use log::Logging;
 pub use place::data_dir;

@@ -44,14 +44,22 @@ impl Arrivals {
         }
     }
 
+    /// Whether no more have come than frames have taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The descriptors of the frame that is next; `None`: not all of them are there.
+    pub(super) fn take(&mut self, wanted: usize) -> Option<Vec<OwnedFd>> {
+        (!self.broken && self.waiting.len() >= wanted).then(|| self.waiting.drain(..wanted).collect())
+    }
+
     /// Gives each HELD its descriptors, and forgets those of attempts that are over; other
     /// frames pass.
     pub(super) fn sort(&mut self, frame: ToServer, table: &HeldTable) -> Option<ToServer> {
         match frame {
             ToServer::Held(held) => {
-                let wanted = held.descriptors();
-                if !self.broken && self.waiting.len() >= wanted {
-                    let fds = self.waiting.drain(..wanted).collect();
+                if let Some(fds) = self.take(held.descriptors()) {
                     table.lock().insert(held.key, (held, fds));
                 }
                 None

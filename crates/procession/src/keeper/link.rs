@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use procession_core::frame::{Decoder, Hello, Message, ToKeeper, ToServer};
 use procession_keeper::fault;
 use tokio::io::{AsyncWriteExt, Interest};
@@ -38,27 +38,36 @@ pub struct Carrier {
 
 /// Reads the keeper's first frame; blocks until it is there.
 pub fn greet(socket: StdStream) -> anyhow::Result<Greeting> {
-    let mut decoder = Decoder::<ToServer>::default();
-    let mut listeners = Vec::new();
-    let mut buffer = vec![0u8; 64 * 1024];
-    loop {
-        let read = procession_keeper::control::receive(socket.as_fd(), &mut buffer, &mut listeners)
-            .context("the keeper's greeting cannot be read")?;
-        if read == 0 {
-            bail!("the keeper closed its socket before its greeting");
+    let mut carrier = Carrier { socket, decoder: Decoder::default(), arrivals: Arrivals::default() };
+    // Not shown: frames hold what programs wrote.
+    let no_greeting = || anyhow!("the keeper's first frame is no greeting");
+    match carrier.hear().context("the keeper's greeting cannot be read")? {
+        Some(ToServer::Hello(hello)) => {
+            let named = hello.listeners.len() + hello.held as usize;
+            let given = carrier.arrivals.take(named).filter(|_| carrier.arrivals.is_empty());
+            let mut listeners = given.ok_or_else(no_greeting)?;
+            let held = listeners.split_off(hello.listeners.len());
+            Ok(Greeting { hello, listeners, held, carrier })
         }
-        decoder.feed(&buffer[..read]);
-        match decoder.next()? {
-            Some(ToServer::Hello(hello))
-                if hello.listeners.len() + hello.held as usize == listeners.len() =>
-            {
-                let held = listeners.split_off(hello.listeners.len());
-                let carrier = Carrier { socket, decoder, arrivals: Arrivals::default() };
-                return Ok(Greeting { hello, listeners, held, carrier });
+        Some(_) => Err(no_greeting()),
+        None => bail!("the keeper closed its socket before its greeting"),
+    }
+}
+
+impl Carrier {
+    fn hear(&mut self) -> anyhow::Result<Option<ToServer>> {
+        let Self { socket, decoder, arrivals } = self;
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(frame) = decoder.next()? {
+                return Ok(Some(frame));
             }
-            // Not shown: frames hold what programs wrote.
-            Some(_) => bail!("the keeper's first frame is no greeting"),
-            None => {}
+            let received = procession_keeper::control::receive_all(&*socket, &mut buffer, &mut arrivals.fds)?;
+            if received.bytes == 0 {
+                return Ok(None);
+            }
+            arrivals.arrived(received.truncated);
+            decoder.feed(&buffer[..received.bytes]);
         }
     }
 }
@@ -205,19 +214,7 @@ impl Greeting {
 
     /// The next frame; blocks. `None`: the keeper hung up.
     pub fn hear(&mut self) -> anyhow::Result<Option<ToServer>> {
-        let Carrier { socket, decoder, arrivals } = &mut self.carrier;
-        let mut buffer = [0; 4096];
-        loop {
-            if let Some(frame) = decoder.next()? {
-                return Ok(Some(frame));
-            }
-            let received = procession_keeper::control::receive_all(&*socket, &mut buffer, &mut arrivals.fds)?;
-            if received.bytes == 0 {
-                return Ok(None);
-            }
-            arrivals.arrived(received.truncated);
-            decoder.feed(&buffer[..received.bytes]);
-        }
+        self.carrier.hear()
     }
 
     /// The listening sockets, what is to be held, and what [`KeeperLink::run`] takes.

@@ -6,7 +6,7 @@
 //! it and is waited for.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use flate2::Compression;
@@ -56,23 +56,34 @@ enum Packed {
 }
 
 fn pack(disk: &impl Disk, folder: &Path, archived: Archived) -> io::Result<Packed> {
-    let [plain, packed, half] =
-        [Form::Plain, Form::Packed, Form::Half].map(|form| folder.join(archived.name(form)));
+    let plain = folder.join(archived.name(Form::Plain));
     let mut file = disk.read(&plain)?;
     if let Err(TryLockError::WouldBlock) = file.try_lock() {
         return Ok(Packed::InUse);
     }
-    let out = disk.create(&half)?;
-    let compressed = compress(disk, &mut file, &out).and_then(|()| disk.sync(&out));
-    if let Err(error) = compressed {
-        // It may be what fills the disk.
-        let _ = disk.remove(&half);
-        return Err(error);
-    }
-    disk.rename(&half, &packed)?;
-    disk.sync(&File::open(folder)?)?;
+    make(disk, folder, archived, Form::Packed, |out| compress(disk, &mut file, out))?;
     disk.remove(&plain)?;
     Ok(Packed::Yes)
+}
+
+/// What has the name is whole, also after a power cut; half of it may be what fills the disk.
+fn make(
+    disk: &impl Disk,
+    folder: &Path,
+    archived: Archived,
+    form: Form,
+    fill: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
+    let half = folder.join(archived.name(Form::Half));
+    let out = disk.create(&half)?;
+    let made = fill(&out)
+        .and_then(|()| disk.sync(&out))
+        .and_then(|()| disk.rename(&half, &folder.join(archived.name(form))));
+    if made.is_err() {
+        let _ = disk.remove(&half);
+    }
+    made?;
+    disk.sync(&File::open(folder)?)
 }
 
 fn compress(disk: &impl Disk, from: &mut File, to: &File) -> io::Result<()> {
@@ -107,19 +118,9 @@ pub(super) fn put_stderr_aside(disk: &impl Disk, folder: &Path, now: Timestamp) 
         _ => return Ok(()),
     }
     let archived = Archived::new(Family::Stderr, now, &disk.names(folder)?);
-    let half = folder.join(archived.name(Form::Half));
     let mut from = disk.read(&path)?;
-    let to = disk.create(&half)?;
-    let copied = copy(disk, &mut from, &to)
-        .and_then(|()| disk.rename(&half, &folder.join(archived.name(Form::Plain))));
-    if let Err(error) = copied {
-        let _ = disk.remove(&half);
-        return Err(error);
-    }
+    make(disk, folder, archived, Form::Plain, |out| {
+        io::copy(&mut from, &mut Sink { disk, file: out }).map(drop)
+    })?;
     disk.clear(&from)
-}
-
-fn copy(disk: &impl Disk, from: &mut impl Read, to: &File) -> io::Result<()> {
-    io::copy(from, &mut Sink { disk, file: to })?;
-    disk.sync(to)
 }

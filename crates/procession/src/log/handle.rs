@@ -76,7 +76,9 @@ impl Log {
     /// # Errors
     /// No thread can be had. That the file cannot be written is none: lines are counted.
     pub fn open(&self, folder: &Path, rules: &Logging) -> io::Result<()> {
-        self.obey(rules);
+        self.0.orders().rules = rules.clone();
+        // Fails only where there is no subscriber any more.
+        let _ = self.0.levels.reload(subscriber::filter(&rules.level));
         if subscriber::variable_is_wrong() {
             tracing::warn!("PROCESSION_LOG is no filter; the config's level counts");
         }
@@ -89,13 +91,6 @@ impl Log {
             .name("log archive".into())
             .spawn(move || shared.archive(&Local, &folder, &woken))?;
         Ok(())
-    }
-
-    /// Goes by these rules from now on.
-    pub fn obey(&self, rules: &Logging) {
-        self.0.orders().rules = rules.clone();
-        // Fails only where there is no subscriber any more.
-        let _ = self.0.levels.reload(subscriber::filter(&rules.level));
     }
 
     /// This process rotates from now on.
@@ -164,10 +159,7 @@ impl Shared {
             if taken.reopen {
                 writer.reopen(Timestamp::now());
             }
-            let rules = {
-                let orders = self.orders();
-                orders.in_charge.then(|| orders.rules.clone())
-            };
+            let rules = self.rules();
             let done = writer.write(&taken.lines, taken.lost, rules.as_ref(), Timestamp::now());
             self.file.done(&taken);
             for name in &done.rotated {
@@ -181,6 +173,12 @@ impl Shared {
                 tracing::warn!(%error, "the log cannot be written; lines are counted until it can");
             }
         }
+    }
+
+    /// Where this process rotates.
+    fn rules(&self) -> Option<Logging> {
+        let orders = self.orders();
+        orders.in_charge.then(|| orders.rules.clone())
     }
 
     fn wake_archive(&self) {
@@ -198,11 +196,7 @@ impl Shared {
             // The sender is part of `self`.
             let _ = woken.recv_timeout(pause);
             pause = ARCHIVE;
-            let rules = {
-                let orders = self.orders();
-                orders.in_charge.then(|| orders.rules.clone())
-            };
-            let Some(rules) = rules else { continue };
+            let Some(rules) = self.rules() else { continue };
             if !std::mem::replace(&mut begun, true)
                 && let Err(error) = put_stderr_aside(disk, folder, Timestamp::now())
             {

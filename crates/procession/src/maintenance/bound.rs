@@ -12,6 +12,7 @@ use std::time::Duration;
 use procession_core::id::JobId;
 use procession_store::{Deleted, StoreError};
 
+use crate::data::DataDir;
 use crate::scheduler::Scheduler;
 
 /// Between two looks: each reads the sizes of all files kept.
@@ -33,8 +34,8 @@ pub async fn bound(scheduler: Arc<Scheduler>, most: Option<u64>) {
 
 /// `over`: jobs that are known to be over, so that each is asked about only once.
 async fn shrink(scheduler: &Scheduler, most: u64, over: &mut HashSet<JobId>) -> anyhow::Result<()> {
-    let jobs = scheduler.data.jobs();
-    let mut kept = scheduler.background.blocking(move || sizes(&jobs)).await?;
+    let data = scheduler.data.clone();
+    let mut kept = scheduler.background.blocking(move || sizes(&data)).await?;
     if total(&kept) <= most {
         return Ok(());
     }
@@ -75,16 +76,9 @@ async fn is_over(scheduler: &Scheduler, job: JobId) -> Result<bool, StoreError> 
     Ok(scheduler.store.get(job).await?.is_some_and(|job| job.state.is_final()))
 }
 
-/// What each job's folder holds, in bytes. What is no job's folder is left alone.
-fn sizes(jobs: &Path) -> io::Result<Vec<(JobId, u64)>> {
-    let mut sizes = Vec::new();
-    for entry in fs::read_dir(jobs)? {
-        let entry = entry?;
-        if let Some(job) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-            sizes.push((job, size_of(&entry.path(), 0)));
-        }
-    }
-    Ok(sizes)
+/// What each job's folder holds, in bytes.
+fn sizes(data: &DataDir) -> io::Result<Vec<(JobId, u64)>> {
+    Ok(data.job_folders()?.into_iter().map(|(job, folder)| (job, size_of(&folder, 0))).collect())
 }
 
 /// Folders in folders whose files are counted.
@@ -109,11 +103,12 @@ mod tests {
     fn sizes_are_of_whole_folders() {
         let root = tempfile::tempdir().expect("a folder");
         let job = JobId::new(1, [7; 10]);
-        let deep = root.path().join(job.to_string()).join("1/artifacts");
+        let data = DataDir::create(root.path()).expect("made");
+        let deep = data.artifacts(job, 1);
         fs::create_dir_all(&deep).expect("made");
         fs::write(deep.join("a"), [0; 100]).expect("written");
-        fs::write(root.path().join(job.to_string()).join("payload"), [0; 11]).expect("written");
-        fs::create_dir(root.path().join("no-job")).expect("made");
-        assert_eq!(sizes(root.path()).expect("read"), [(job, 111)]);
+        fs::write(data.payload(job), [0; 11]).expect("written");
+        fs::create_dir(data.jobs().join("no-job")).expect("made");
+        assert_eq!(sizes(&data).expect("read"), [(job, 111)]);
     }
 }

@@ -49,24 +49,14 @@ impl Scheduler {
                 heir::end_all(&folder);
             }
         });
-        let mut keys = Vec::new();
         let record = async {
             while let Some(record) = records.recv().await {
-                keys.push(record.key);
                 self.background.errand(self.clone().attempt_over(record));
             }
         };
         tokio::join!(end, record);
         // Their rows are final before whoever comes next looks at them.
-        let recorded = async {
-            while keys
-                .iter()
-                .any(|key| self.running.get(key.job).is_some_and(|live| live.lease.key() == *key))
-            {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        if tokio::time::timeout(RECORDED_WITHIN, recorded).await.is_err() {
+        if !self.background.errands_done(RECORDED_WITHIN).await {
             tracing::error!("some ends could not be recorded");
         }
     }

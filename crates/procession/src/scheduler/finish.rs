@@ -26,6 +26,9 @@ use crate::removal::remove;
 /// Between tries to record an end while the store fails.
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// How long a job waits whose attempt could not be made ready.
+const WAIT: Duration = Duration::from_millis(500);
+
 /// Whether the store has an attempt's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recorded {
@@ -70,7 +73,7 @@ impl Scheduler {
         self.keeper.send(&ToKeeper::Ack { key });
         fault::point("ack.after_send");
         // What an attempt left running may still use its folder.
-        if note.leave_children && record_leaked > 0 {
+        if note.left_something_running(record_leaked) {
             self.scratch.abandon(note.scratch);
         } else {
             self.give_back(note.scratch, left);
@@ -95,9 +98,9 @@ impl Scheduler {
         }
     }
 
-    /// Puts off an attempt that provably never began, and frees the slot.
-    pub(super) async fn put_off(&self, lease: Lease, wait: Duration) {
-        if self.defer(lease, wait).await == Recorded::Yes {
+    /// Puts off an attempt that could not be made ready for want of something, and frees the slot.
+    pub(super) async fn put_off(&self, lease: Lease) {
+        if self.defer(lease, WAIT).await == Recorded::Yes {
             self.leave(lease);
         }
     }

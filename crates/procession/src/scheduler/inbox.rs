@@ -29,8 +29,7 @@ impl Scheduler {
                 ToServer::Retire => drain.advance(Stage::Retiring),
                 ToServer::Ping => self.keeper.send(&ToKeeper::Pong),
                 ToServer::ReopenLog => self.background.log().reopen(),
-                ToServer::Held(_) => {}
-                ToServer::Hello(_) | ToServer::Attempts { .. } | ToServer::Proceed => {
+                ToServer::Hello(_) | ToServer::Attempts { .. } | ToServer::Proceed | ToServer::Held(_) => {
                     tracing::error!("the keeper said something out of turn");
                 }
             }

@@ -40,6 +40,12 @@ pub fn kept_of(task: &Task) -> u64 {
 }
 
 impl Note {
+    /// Whether of the processes that outlived the leader, `leaked` of them, some may still use its
+    /// folder.
+    pub(super) fn left_something_running(&self, leaked: u32) -> bool {
+        self.leave_children && leaked > 0
+    }
+
     /// The note of an attempt that is about to start.
     pub fn new(task: &Task, lease: &Lease, scratch: u32, deferred: u32, revision: &str) -> Self {
         let claim = u128::from_be_bytes(lease.claim_id.0);

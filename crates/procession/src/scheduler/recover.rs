@@ -76,8 +76,8 @@ impl Owned {
 pub struct Losses(watch::Sender<usize>);
 
 impl Losses {
-    fn met(&self, more: usize) {
-        self.0.send_modify(|left| *left += more);
+    fn met(&self) {
+        self.0.send_modify(|left| *left += 1);
     }
 
     fn recorded(&self) {
@@ -94,7 +94,7 @@ impl Losses {
 /// Brings `scheduler` and the store in line with the keeper.
 pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) -> anyhow::Result<()> {
     let over: BTreeSet<AttemptKey> = owned.over.iter().map(|record| record.key).collect();
-    let (mut unrecorded, mut unseen, mut lost) = (BTreeSet::new(), Vec::new(), Vec::new());
+    let mut unrecorded = BTreeSet::new();
     for (claimed, boot_id) in scheduler.store.claimed_by(&scheduler.node).await? {
         let key = claimed.lease.key();
         let known = match owned.running.contains_key(&key) {
@@ -107,25 +107,25 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
             Verdict::Record => {
                 unrecorded.insert(key);
             }
-            Verdict::NeverSeen => unseen.push(claimed.lease),
-            Verdict::Lost(reason) => lost.push((claimed.lease, reason)),
+            // Errands: a store that takes nothing now must not keep a server from answering. All at
+            // once: a thousand rows are a few commits, not a thousand.
+            Verdict::NeverSeen => {
+                let scheduler_too = scheduler.clone();
+                let lease = claimed.lease;
+                scheduler.background.errand(async move { scheduler_too.give_back_claim(lease).await });
+            }
+            Verdict::Lost(reason) => {
+                scheduler.losses.met();
+                scheduler.background.errand(record_loss(scheduler.clone(), claimed.lease, reason));
+            }
         }
         fault::point("recover.between_rows");
     }
-    // Errands: a store that takes nothing now must not keep a server from answering. All at
-    // once: a thousand rows are a few commits, not a thousand.
-    for lease in unseen {
-        fault::point("recover.between_rows");
-        let scheduler_too = scheduler.clone();
-        scheduler.background.errand(async move { scheduler_too.give_back_claim(lease).await });
-    }
-    scheduler.losses.met(lost.len());
-    for (lease, reason) in lost {
-        fault::point("recover.between_rows");
-        scheduler.background.errand(record_loss(scheduler.clone(), lease, reason));
-    }
     // Recorded before, only not acknowledged: their folders may be other attempts' by now.
-    let needed = |record: &&ExitRecord| unrecorded.contains(&record.key) || left_something_running(record);
+    let still_used = |record: &ExitRecord| {
+        Note::from_bytes(&record.cookie).is_some_and(|note| note.left_something_running(record.leaked))
+    };
+    let needed = |record: &&ExitRecord| unrecorded.contains(&record.key) || still_used(record);
     let in_use = owned.scratch_of(owned.over.iter().filter(needed));
     for number in owned.scratch().difference(&in_use) {
         scheduler.give_back(*number, Left::Something);
@@ -138,11 +138,6 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
         }
     }
     Ok(())
-}
-
-/// What it left may still use its folder.
-fn left_something_running(record: &ExitRecord) -> bool {
-    record.leaked > 0 && Note::from_bytes(&record.cookie).is_some_and(|note| note.leave_children)
 }
 
 async fn record_loss(scheduler: Arc<Scheduler>, lease: Lease, reason: LostReason) {

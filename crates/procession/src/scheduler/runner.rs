@@ -10,7 +10,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -32,9 +31,6 @@ use super::note::{Note, kept_of};
 use super::running::Live;
 use super::scratch::Scratch;
 use crate::data::Stream;
-
-/// How long a job waits whose attempt could not be made ready for want of something.
-const WAIT: Duration = Duration::from_millis(500);
 
 /// Beside what is pressure anywhere: no space for the files an attempt needs.
 const NO_SPACE: [Errno; 2] = [Errno::NOSPC, Errno::DQUOT];
@@ -81,7 +77,7 @@ impl Scheduler {
             Ok((_, scratch)) if self.keeper.is_gone() => {
                 self.give_back(scratch.number, self.scratch.left_in(scratch.number));
                 let scheduler = self.clone();
-                self.background.errand(async move { scheduler.put_off(lease, Duration::ZERO).await });
+                self.background.errand(async move { scheduler.give_back_claim(lease).await });
             }
             Ok((launch, scratch)) => {
                 tracing::debug!(job = %lease.job, attempt = lease.attempt.0, "an attempt starts");
@@ -94,14 +90,15 @@ impl Scheduler {
                 }
             }
             Err(unready) => {
+                let end = unready.end();
                 // The same want is met by each of them, several times a second.
-                if !matches!(unready.end(), End::Wait) || !self.pressure.is_felt() {
+                if end != End::Wait || !self.pressure.is_felt() {
                     tracing::warn!(job = %lease.job, %unready, "an attempt cannot be started");
                 }
                 let scheduler = self.clone();
                 self.background.errand(async move {
-                    match unready.end() {
-                        End::Wait => scheduler.put_off(lease, WAIT).await,
+                    match end {
+                        End::Wait => scheduler.put_off(lease).await,
                         End::Failed(outcome) => {
                             let now = Timestamp::now();
                             scheduler
