@@ -27,3 +27,4 @@ pub mod retry;
 pub mod state;
 pub mod task;
 pub mod validate;
+pub mod webhook;
