@@ -11,6 +11,7 @@ pub mod admission;
 pub mod api;
 pub mod attempt;
 pub mod command;
+pub mod delivery;
 pub mod frame;
 pub mod id;
 pub mod job;
