@@ -26,6 +26,7 @@ pub mod record;
 pub mod recovery;
 pub mod retry;
 pub mod state;
+pub mod target;
 pub mod task;
 pub mod validate;
 pub mod webhook;
