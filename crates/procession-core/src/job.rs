@@ -6,6 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Condition;
 use crate::id::{AttemptKey, AttemptNumber, ClaimId, Fence, JobId, TaskName};
 use crate::limits::TaskLimits;
 use crate::outcome::Outcome;
@@ -46,6 +47,25 @@ pub struct NewJob {
     pub retry_of: Option<JobId>,
     /// The config at submission.
     pub config_revision: String,
+}
+
+/// Something that the end of a job brings about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FollowUp {
+    /// After which ends.
+    pub on: Vec<Condition>,
+    /// What.
+    pub what: What,
+}
+
+/// What follows a job's end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// Another task, with the finished job as its payload.
+    Then(TaskName),
+    /// A request to this URL that tells of the finished job.
+    Callback(String),
 }
 
 /// A client's body as it is kept.

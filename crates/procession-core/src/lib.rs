@@ -10,7 +10,9 @@
 pub mod admission;
 pub mod api;
 pub mod attempt;
+pub mod callback;
 pub mod command;
+pub mod condition;
 pub mod delivery;
 pub mod frame;
 pub mod id;

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Condition;
 use crate::id::TaskName;
+use crate::job::FollowUp;
 use crate::launch::OutputMode;
 use crate::limits::{Limit, TaskLimits};
 use crate::placeholder::Template;
 use crate::state::JobState;
+use crate::target::HostPattern;
 use crate::validate::Schema;
 
 /// Everything the config says of one task, with all defaults filled in.
@@ -31,6 +34,10 @@ pub struct Task {
     pub input: Input,
     /// Admission.
     pub limits: TaskLimits,
+    /// Tasks that follow its jobs.
+    pub then: Vec<FollowUp>,
+    /// Who is told of their ends.
+    pub callback: Option<Callback>,
     /// Ends an attempt; `None`: never.
     pub timeout: Option<Duration>,
     /// Between TERM and KILL.
@@ -55,6 +62,19 @@ pub struct Task {
     pub idempotency_key: Option<Template>,
     /// Placeholders may fill an argument with a value that begins with `-`.
     pub allow_leading_dash: bool,
+}
+
+/// Who is told of a job's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Callback {
+    /// Where.
+    pub url: Template,
+    /// Signs what is sent; read at each delivery.
+    pub secret_file: Option<PathBuf>,
+    /// After which ends.
+    pub on: Vec<Condition>,
+    /// Where it may go if a client has part in `url`.
+    pub hosts: Vec<HostPattern>,
 }
 
 /// Where requests of a task come in beside `/v1`, and how they are answered.
@@ -192,6 +212,7 @@ impl Task {
             .chain(self.env.values())
             .chain(self.labels.values())
             .chain(self.idempotency_key.as_ref())
+            .chain(self.callback.as_ref().map(|callback| &callback.url))
     }
 
     /// A task with the defaults of the contract, running `command`.
@@ -204,6 +225,8 @@ impl Task {
             directory,
             input: Input::default(),
             limits: TaskLimits { max_running: Limit::Unlimited, max_queued: 1000 },
+            then: Vec::new(),
+            callback: None,
             timeout: Some(Duration::from_secs(3600)),
             grace: Duration::from_secs(10),
             queue_timeout: None,

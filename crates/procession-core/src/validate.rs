@@ -50,6 +50,7 @@ pub enum RequestBody {
 pub struct ValidJob {
     labels: BTreeMap<String, String>,
     idempotency_key: Option<String>,
+    callback: Option<String>,
     request: RequestValues,
 }
 
@@ -62,6 +63,11 @@ impl ValidJob {
     /// The key the task's `idempotency_key` makes of it.
     pub fn idempotency_key(&self) -> Option<&str> {
         self.idempotency_key.as_deref()
+    }
+
+    /// Where its end is told.
+    pub fn callback(&self) -> Option<&str> {
+        self.callback.as_deref()
     }
 
     /// The query and header values its task names, to be kept with it.
@@ -109,13 +115,17 @@ pub fn validate(
     let labels = fill_all(&task.labels, values, &mut complaints);
     let idempotency_key =
         task.idempotency_key.as_ref().and_then(|template| fill_one(template, values, &mut complaints));
+    let callback = task
+        .callback
+        .as_ref()
+        .and_then(|callback| callback.url(values).map_err(|complaint| complaints.push(complaint)).ok());
     match command::assemble(task, values, surroundings) {
         Ok(command) if complaints.is_empty() => command.check_size()?,
         Ok(_) => {}
         Err(errors) => complaints.extend(errors.iter().map(complaint)),
     }
     if complaints.is_empty() {
-        Ok(ValidJob { labels, idempotency_key, request })
+        Ok(ValidJob { labels, idempotency_key, callback, request })
     } else {
         complaints.dedup();
         Err(Rejection::Argument(complaints))
