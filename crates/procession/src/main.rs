@@ -7,6 +7,7 @@ mod board;
 #[allow(dead_code, unused_imports, reason = "the outbox that uses it comes next")]
 mod callback;
 mod cli;
+mod compose;
 mod config;
 mod data;
 mod doctor;
