@@ -10,8 +10,10 @@
 pub mod admission;
 pub mod api;
 pub mod attempt;
+pub mod callback;
 pub mod command;
 pub mod condition;
+pub mod delivery;
 pub mod family;
 pub mod frame;
 pub mod id;
@@ -28,5 +30,7 @@ pub mod record;
 pub mod recovery;
 pub mod retry;
 pub mod state;
+pub mod target;
 pub mod task;
 pub mod validate;
+pub mod webhook;

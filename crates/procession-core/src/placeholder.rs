@@ -222,6 +222,22 @@ impl Template {
             .any(|hole| matches!(hole.from, Source::Payload(_) | Source::Query(_) | Source::Header(_)))
     }
 
+    /// The text with every place filled as `put` does: it gets what stands before, and the value.
+    pub fn fill_with(
+        &self,
+        values: Values<'_>,
+        mut put: impl FnMut(&mut String, &str),
+    ) -> Result<String, FillError> {
+        let mut out = String::with_capacity(self.source.len());
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Hole(hole) => put(&mut out, &hole.value(values)?),
+            }
+        }
+        Ok(out)
+    }
+
     /// The text with every place filled. `dash`: whether a value may begin with `-` where
     /// nothing stands before it.
     pub fn fill(&self, values: Values<'_>, dash: LeadingDash) -> Result<String, FillError> {
@@ -307,7 +323,8 @@ impl Source {
         }
     }
 
-    fn pointer(&self) -> String {
+    /// JSON pointer into the body; empty for what does not come from it.
+    pub fn pointer(&self) -> String {
         match self {
             Source::Payload(path) => crate::payload::pointer(path),
             _ => String::new(),

@@ -17,6 +17,7 @@ use crate::placeholder::Template;
 use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::state::JobState;
+use crate::target::HostPattern;
 use crate::validate::Schema;
 
 /// Everything the config says of one task, with all defaults filled in.
@@ -88,6 +89,8 @@ pub struct Callback {
     pub secret_file: Option<PathBuf>,
     /// After which ends.
     pub on: Vec<Condition>,
+    /// Where it may go if a client has part in `url`.
+    pub hosts: Vec<HostPattern>,
 }
 
 /// Where requests of a task come in beside `/v1`, and how they are answered.

@@ -169,7 +169,10 @@ fn alone(
     let labels = fill_all(&task.labels, values, &mut complaints);
     let mut fill = |template: &Option<Template>| fill_one(template.as_ref()?, values, &mut complaints);
     let (idempotency_key, lane, unique) = (fill(&task.idempotency_key), fill(&task.lane), fill(&task.unique));
-    let callback = task.callback.as_ref().and_then(|c| fill_one(&c.url, values, &mut complaints));
+    let callback = task
+        .callback
+        .as_ref()
+        .and_then(|callback| callback.url(values).map_err(|complaint| complaints.push(complaint)).ok());
     match command::assemble(task, values, surroundings) {
         Ok(command) if complaints.is_empty() => command.check_size()?,
         Ok(_) => {}

@@ -21,8 +21,18 @@ pub(super) static TOP: Keys = Keys {
 
 pub(super) static SERVER: Keys = Keys {
     section: "[server]",
-    known: &["listen", "socket_mode", "socket_group", "data_dir", "store", "auth", "hosts", "stop_timeout"],
-    later: &["tls", "callback_hosts"],
+    known: &[
+        "listen",
+        "socket_mode",
+        "socket_group",
+        "data_dir",
+        "store",
+        "auth",
+        "hosts",
+        "callback_hosts",
+        "stop_timeout",
+    ],
+    later: &["tls"],
 };
 
 pub(super) static LIMITS: Keys = Keys { section: "[limits]", known: &["max_running"], later: &[] };
@@ -67,6 +77,8 @@ pub(super) static TASK: Keys = Keys {
         "result_schema",
         "labels",
         "idempotency_key",
+        "then",
+        "callback",
     ],
     later: &[
         "fan_out",
@@ -77,8 +89,6 @@ pub(super) static TASK: Keys = Keys {
         "unique",
         "on_duplicate",
         "rate",
-        "then",
-        "callback",
         "may_submit",
         "mode",
         "fork",
@@ -92,5 +102,11 @@ pub(super) static REPLY: Keys =
 
 pub(super) static SECRET: Keys = Keys { section: "secrets.NAME", known: &["file"], later: &[] };
 
+pub(super) static THEN: Keys = Keys { section: "then", known: &["task", "on"], later: &[] };
+
+pub(super) static CALLBACK: Keys =
+    Keys { section: "callback", known: &["url", "secret_file", "on"], later: &[] };
+
 /// All sections.
-pub(super) static ALL: [&Keys; 8] = [&TOP, &SERVER, &LIMITS, &RETENTION, &LOG, &TASK, &REPLY, &SECRET];
+pub(super) static ALL: [&Keys; 10] =
+    [&TOP, &SERVER, &LIMITS, &RETENTION, &LOG, &TASK, &REPLY, &SECRET, &THEN, &CALLBACK];

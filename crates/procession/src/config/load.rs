@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use procession_core::id::TaskName;
+use procession_core::target::HostPattern;
 use procession_core::task::Task;
 use sha2::{Digest, Sha256};
 use toml::de::DeTable;
@@ -79,6 +80,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) folder: &'a Path,
     pub(super) options: &'a LoadOptions,
     pub(super) schemas: SchemaFiles,
+    /// `[server] callback_hosts`
+    pub(super) callback_hosts: Vec<HostPattern>,
 }
 
 /// Reads the config at `path`.
@@ -141,7 +144,6 @@ pub(super) fn parse(
         }
         return Err(Diagnostics(report.finish()));
     };
-    let around = Surroundings { folder: &folder, options, schemas };
     let top = Section::open(&report, &keys::TOP, "the config".into(), 0..0, document.get_ref());
     let section = |key: &'static str, keys: &'static Keys| {
         let at = span_of_key(document.get_ref(), key);
@@ -151,6 +153,8 @@ pub(super) fn parse(
     let limits = Limits::read(section("limits", &keys::LIMITS).as_ref(), options.cores);
     let retention = Retention::read(section("retention", &keys::RETENTION).as_ref());
     let log = Logging::read(section("log", &keys::LOG).as_ref());
+    let callback_hosts = server.callback_hosts.clone();
+    let around = Surroundings { folder: &folder, options, schemas, callback_hosts };
     let tasks = read_tasks(&top, &around);
     let text = report.source.text.clone();
     let snapshot = Snapshot { path: path.clone(), text, schemas: around.schemas.into_texts() };
@@ -171,6 +175,7 @@ fn read_tasks(top: &Section<'_>, around: &Surroundings<'_>) -> BTreeMap<TaskName
     let mut tasks = BTreeMap::new();
     let Some(item) = top.item("task") else { return tasks };
     let mut routes = task::Routes::default();
+    let mut follows = task::Follows::default();
     for entry in item.entries("write [task.NAME] above the keys of a task").unwrap_or_default() {
         let title = format!("[task.{}]", entry.key.text);
         let name = match entry.key.text.parse::<TaskName>() {
@@ -192,11 +197,12 @@ fn read_tasks(top: &Section<'_>, around: &Surroundings<'_>) -> BTreeMap<TaskName
         // A task with a bad name is read all the same: its other complaints come now.
         let stand_in = || "unnamed".parse().ok();
         let Some(known_as) = name.clone().or_else(stand_in) else { continue };
-        let task = task::read(&section, known_as, around, &mut routes);
+        let task = task::read(&section, known_as, around, &mut routes, &mut follows);
         if let Some(name) = name {
             tasks.insert(name, Arc::new(task));
         }
     }
+    follows.check(&tasks, top.report);
     tasks
 }
 

@@ -36,6 +36,11 @@ impl SchemaFiles {
         Self { kept: Some(schemas), ..Self::default() }
     }
 
+    /// Whether a config is read again that took effect before.
+    pub(super) fn are_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// The schema in the file that `text` names, relative to `folder`.
     pub(super) fn load(&self, text: &Text<'_>, folder: &Path) -> Option<Schema> {
         let path = text.path(folder)?;

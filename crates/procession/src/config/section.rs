@@ -308,6 +308,11 @@ impl<'a> Item<'a> {
         mode
     }
 
+    /// Whether it is a list.
+    pub(super) fn is_list(&self) -> bool {
+        self.value.as_array().is_some()
+    }
+
     pub(super) fn items(&self, example: &str) -> Option<Vec<Item<'a>>> {
         let Some(array) = self.value.as_array() else {
             self.mistyped("a list", format!("write {} = {example}", self.name));

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use procession_core::target::{BadHost, HostPattern};
+
 use super::diagnostic::Span;
 use super::listen::Listen;
 use super::section::{Section, Text};
@@ -18,6 +20,8 @@ pub struct Server {
     pub auth: Auth,
     /// Host names answered to besides the listeners' own; lower-case, without ports.
     pub hosts: Vec<String>,
+    /// Where callbacks may go whose URL a client has part in.
+    pub callback_hosts: Vec<HostPattern>,
     /// How long `stop` waits for running jobs before it ends them.
     pub stop_timeout: Duration,
 }
@@ -43,6 +47,7 @@ impl Default for Server {
             data_dir: PathBuf::from("procession-data"),
             auth: Auth::Token,
             hosts: Vec::new(),
+            callback_hosts: Vec::new(),
             stop_timeout: Duration::from_secs(80),
         }
     }
@@ -85,6 +90,9 @@ impl Server {
         }
         if let Some(hosts) = section.texts("hosts", "[\"jobs.example.org\"]") {
             server.hosts = hosts.iter().filter_map(host).collect();
+        }
+        if let Some(hosts) = section.texts("callback_hosts", "[\"hooks.example.org\"]") {
+            server.callback_hosts = hosts.iter().filter_map(callback_host).collect();
         }
         if let Some(stop_timeout) = section.duration("stop_timeout") {
             server.stop_timeout = stop_timeout;
@@ -175,4 +183,15 @@ fn host(text: &Text<'_>) -> Option<String> {
         );
     }
     fits.then_some(host)
+}
+
+/// A host that callbacks may go to, or what its name ends in.
+fn callback_host(text: &Text<'_>) -> Option<HostPattern> {
+    let say = |_: BadHost| {
+        text.error(
+            format!("\"{}\" is no host", text.text.escape_debug()),
+            "write a name alone, without scheme and port: \"hooks.example.org\", or \"*.example.org\" for all below it",
+        );
+    };
+    text.text.parse().map_err(say).ok()
 }

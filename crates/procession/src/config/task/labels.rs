@@ -25,7 +25,8 @@ pub(super) fn read<'a>(section: &Section<'a>) -> (BTreeMap<String, Slot<'a>>, Op
     (labels, key)
 }
 
-fn of_request(text: Text<'_>) -> Option<Slot<'_>> {
+/// A template of what the request itself holds.
+pub(super) fn of_request(text: Text<'_>) -> Option<Slot<'_>> {
     let slot = Slot::parse(text)?;
     if let Some(span) = slot.find(|hole| !is_clients(hole)) {
         slot.text.report.error(

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use procession_core::condition::Condition;
+use procession_core::job::{FollowUp, What};
 use procession_core::launch::OutputMode;
 use procession_core::limits::{Limit, TaskLimits};
 use procession_core::placeholder::Template;
 use procession_core::state::JobState;
+use procession_core::target::HostPattern;
 use procession_core::task::{
-    Body, Channel, Input, Method, Output, Reply, ReplyFormat, ResultRule, ResultSource, Route, Task,
+    Body, Callback, Channel, Input, Method, Output, Reply, ReplyFormat, ResultRule, ResultSource, Route, Task,
 };
 use procession_core::validate::Schema;
 use serde_json::json;
@@ -32,6 +35,7 @@ data_dir = "procession-data"
 store    = "sqlite"
 auth     = "token"
 hosts    = ["jobs.example.org"]
+callback_hosts = ["hooks.example.org", "*.example.net"]
 stop_timeout = "80s"
 [limits]
 max_running = 8
@@ -67,6 +71,8 @@ reply       = { format = "envelope", always_200 = true }
 auth        = "none"
 labels      = { request = "{{payload.requestId}}" }
 idempotency_key = "{{payload.requestId}}"
+then = { task = "convert", on = ["unsuccessful"] }
+callback = { url = "http://127.0.0.1:9000/done", secret_file = "hook.secret", on = ["finished"] }
 
 [task.convert]
 command = ["true", "{{payload_file}}", "{{query.mode:-fast}}"]
@@ -85,6 +91,12 @@ result_required = true
 result_schema = "good.json"
 leave_children = true
 allow_leading_dash = true
+then = [{ task = "tidy" }, { task = "tidy", on = "exit:75" }]
+callback = { url = "https://hooks.example.org/{{query.mode:-fast}}", secret_file = "hook.secret", on = ["failed", "lost"] }
+
+[task.tidy]
+command = ["true"]
+max_running = 1
 "#;
 
 fn template(text: &str) -> Template {
@@ -93,6 +105,14 @@ fn template(text: &str) -> Template {
 
 fn schema(value: serde_json::Value) -> Option<Schema> {
     Some(Schema::compile(value).expect("a schema"))
+}
+
+fn follow(task: &str, on: Condition) -> FollowUp {
+    FollowUp { on: vec![on], what: What::Then(task.parse().expect("a name")) }
+}
+
+fn callback_hosts() -> Vec<HostPattern> {
+    ["hooks.example.org", "*.example.net"].map(|host| host.parse().expect("a host")).to_vec()
 }
 
 fn full_report(folder: &Path) -> Task {
@@ -124,6 +144,13 @@ fn full_report(folder: &Path) -> Task {
         secrets: [("DB".to_owned(), folder.join("db.secret"))].into(),
         labels: [("request".to_owned(), template("{{payload.requestId}}"))].into(),
         idempotency_key: Some(template("{{payload.requestId}}")),
+        then: vec![follow("convert", Condition::Unsuccessful)],
+        callback: Some(Callback {
+            url: template("http://127.0.0.1:9000/done"),
+            secret_file: Some(folder.join("hook.secret")),
+            on: vec![Condition::Finished],
+            hosts: callback_hosts(),
+        }),
         ..Task::new("full-report".parse().expect("a name"), command, folder.into())
     }
 }
@@ -160,6 +187,19 @@ fn convert(folder: &Path) -> Task {
     };
     task.leave_children = true;
     task.allow_leading_dash = true;
+    task.then = vec![follow("tidy", Condition::Finished), follow("tidy", Condition::Exit(75))];
+    task.callback = Some(Callback {
+        url: template("https://hooks.example.org/{{query.mode:-fast}}"),
+        secret_file: Some(folder.join("hook.secret")),
+        on: vec![Condition::State(JobState::Failed), Condition::State(JobState::Lost)],
+        hosts: callback_hosts(),
+    });
+    task
+}
+
+fn tidy(folder: &Path) -> Task {
+    let mut task = Task::new("tidy".parse().expect("a name"), vec![template("true")], folder.into());
+    task.limits.max_running = Limit::AtMost(1);
     task
 }
 
@@ -180,6 +220,7 @@ fn the_contracts_example_means_what_it_says() {
         data_dir: folder.join("procession-data"),
         auth: Auth::Token,
         hosts: vec!["jobs.example.org".into()],
+        callback_hosts: callback_hosts(),
         stop_timeout: Duration::from_secs(80),
     };
     assert_eq!(config.server, server);
@@ -199,7 +240,7 @@ fn the_contracts_example_means_what_it_says() {
     assert_eq!(config.path, folder.join("procession.toml"));
     assert_eq!(config.folder, folder);
     let tasks: Vec<&Arc<Task>> = config.tasks.values().collect();
-    assert_eq!(tasks, [&Arc::new(convert(folder)), &Arc::new(full_report(folder))]);
+    assert_eq!(tasks, [convert(folder), full_report(folder), tidy(folder)].map(Arc::new).each_ref());
     let warnings: Vec<&str> = config.warnings.iter().map(|warning| warning.message.as_str()).collect();
     assert_eq!(warnings, ["a payload in the arguments is visible in `ps` to every user of this machine"]);
 }

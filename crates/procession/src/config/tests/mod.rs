@@ -30,6 +30,12 @@ impl Scratch {
         scratch.write("bin/plain", "");
         scratch.write("not-executable", "");
         scratch.write("db.secret", "");
+        scratch.write("no-key.secret", "\n");
+        scratch.write("open.secret", "open to all\n");
+        scratch.write("hook.secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+        for (secret, mode) in [("open.secret", 0o644), ("hook.secret", 0o600), ("no-key.secret", 0o600)] {
+            fs::set_permissions(root.join(secret), fs::Permissions::from_mode(mode)).expect("permissions");
+        }
         scratch.write("good.json", r#"{"type": "object"}"#);
         scratch.write("full-report.schema.json", r#"{"type": "object", "required": ["requestId"]}"#);
         scratch.write("broken.json", "{\n  \"type\": \"object\",\n}\n");
