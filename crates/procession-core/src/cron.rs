@@ -39,20 +39,20 @@ pub enum BadCron {
     #[error("{0} fields, not five: minute, hour, day of month, month, day of week")]
     Fields(usize),
     /// One field cannot be read.
-    #[error("the {field} \"{text}\" cannot be read: {problem}")]
+    #[error("the {} \"{text}\", which cannot be read: {problem}", FIELDS[*n])]
     Field {
-        /// Which.
-        field: &'static str,
+        /// Which, from 0.
+        n: usize,
         /// As it stands there.
         text: String,
         /// Why.
         problem: String,
     },
     /// `@` and a word there is none of.
-    #[error("\"{0}\" stands for nothing; there are {known}", known = known_nicknames())]
+    #[error("\"{0}\", which stands for nothing; there are {known}", known = known_nicknames())]
     Nickname(String),
     /// No calendar has such a day: the 30th of February.
-    #[error("no day is like that")]
+    #[error("a day that never comes")]
     Never,
 }
 
@@ -97,7 +97,7 @@ impl Cron {
                 Ok(_) => continue,
                 Err(error) => reason(&error),
             };
-            return Err(BadCron::Field { field: FIELDS[n], text: (*field).to_owned(), problem });
+            return Err(BadCron::Field { n, text: (*field).to_owned(), problem });
         }
         let wall = on_the_wall(&fields.join(" ")).map_err(|_| BadCron::Fields(fields.len()))?;
         let cron = Self { every_hour: is_every_hour(fields[1]), text: written, zone, wall };

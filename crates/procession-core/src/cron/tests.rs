@@ -364,18 +364,18 @@ fn what_is_wrong_is_named() {
         ("", "0 fields, not five: minute, hour, day of month, month, day of week"),
         ("* * * *", "4 fields, not five: minute, hour, day of month, month, day of week"),
         ("0 0 3 * * *", "6 fields, not five: minute, hour, day of month, month, day of week"),
-        ("61 * * * *", "the minute \"61\" cannot be read: value must be in range 0 to 59, not 61"),
-        ("0 5-2 * * *", "the hour \"5-2\" cannot be read: range must be in ascending order, not 5-2"),
-        ("*/0 * * * *", "the minute \"*/0\" cannot be read: step must be greater than 0"),
+        ("61 * * * *", "the minute \"61\", which cannot be read: value must be in range 0 to 59, not 61"),
+        ("0 5-2 * * *", "the hour \"5-2\", which cannot be read: range must be in ascending order, not 5-2"),
+        ("*/0 * * * *", "the minute \"*/0\", which cannot be read: step must be greater than 0"),
         (
             "* * * * FRU",
-            "the day of week \"FRU\" cannot be read: write a number, a range such as 1-5, a list such as 1,3, a step such as */5, or *",
+            "the day of week \"FRU\", which cannot be read: write a number, a range such as 1-5, a list such as 1,3, a step such as */5, or *",
         ),
-        ("0 3 30 2 *", "no day is like that"),
+        ("0 3 30 2 *", "a day that never comes"),
         ("0 3 30 FEB MON#5", ""),
         (
             "@reboot",
-            "\"@reboot\" stands for nothing; there are @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually",
+            "\"@reboot\", which stands for nothing; there are @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually",
         ),
     ] {
         if expected.is_empty() {

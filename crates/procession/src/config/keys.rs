@@ -15,8 +15,8 @@ pub(super) struct Keys {
 
 pub(super) static TOP: Keys = Keys {
     section: "the config",
-    known: &["server", "limits", "retention", "log", "task"],
-    later: &["schedule"],
+    known: &["server", "limits", "retention", "log", "task", "schedule"],
+    later: &[],
 };
 
 pub(super) static SERVER: Keys = Keys {
@@ -92,5 +92,12 @@ pub(super) static REPLY: Keys =
 
 pub(super) static SECRET: Keys = Keys { section: "secrets.NAME", known: &["file"], later: &[] };
 
+pub(super) static SCHEDULE: Keys = Keys {
+    section: "[schedule.NAME]",
+    known: &["task", "cron", "timezone", "overlap", "catch_up", "payload"],
+    later: &[],
+};
+
 /// All sections.
-pub(super) static ALL: [&Keys; 8] = [&TOP, &SERVER, &LIMITS, &RETENTION, &LOG, &TASK, &REPLY, &SECRET];
+pub(super) static ALL: [&Keys; 9] =
+    [&TOP, &SERVER, &LIMITS, &RETENTION, &LOG, &TASK, &REPLY, &SECRET, &SCHEDULE];
