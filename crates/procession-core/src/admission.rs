@@ -2,6 +2,8 @@
 //! of its transaction. The store calls it inside that transaction, so two requests
 //! cannot both take the last place.
 
+use std::time::Duration;
+
 use crate::limits::{Limit, TaskLimits};
 
 /// The counts that decide, read in the deciding transaction.
@@ -34,6 +36,8 @@ pub enum Full {
     Task,
     /// The task has no waiting room and the node no free slot.
     Node,
+    /// More have come than the task's rate allows; there is room again after this long.
+    Rate(Duration),
 }
 
 /// Takes a job iff the task's unfinished jobs are fewer than its slots and waiting
@@ -63,7 +67,7 @@ mod tests {
     }
 
     fn limits(max_running: Limit, max_queued: u64) -> TaskLimits {
-        TaskLimits { max_running, max_queued }
+        TaskLimits { max_running, per_lane: Limit::Unlimited, max_queued }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::family::Counts;
 use crate::id::{JobId, TaskName};
 pub use crate::job::Progress;
 use crate::job::{Artifact, AttemptRecord, JobRecord, OutputSummary, ResultSummary, StreamSummary};
@@ -60,7 +61,7 @@ pub struct Job {
     /// Its parent.
     pub parent: Option<JobId>,
     /// Counts of its children by state.
-    pub children: Option<BTreeMap<JobState, u64>>,
+    pub children: Option<Counts>,
     /// The job it repeats.
     pub retry_of: Option<JobId>,
     /// Its lane.
@@ -168,6 +169,9 @@ pub struct TaskInfo {
     pub running: u64,
     /// Jobs waiting.
     pub queued: u64,
+    /// Families that have begun.
+    #[serde(default)]
+    pub families: u64,
     /// Over, since the store was made.
     pub finished: u64,
     /// Of these, not succeeded.
@@ -183,8 +187,11 @@ pub struct TaskInfo {
 /// Limits as JSON; null is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskLimits {
-    /// Attempts at once.
+    /// Attempts at once; of a task that fans out, families.
     pub max_running: Option<u64>,
+    /// Of these, in one lane.
+    #[serde(default)]
+    pub max_running_per_lane: Option<u64>,
     /// Jobs that may wait.
     pub max_queued: u64,
 }
@@ -257,10 +264,11 @@ pub struct Explanation {
     pub state: JobState,
     /// One sentence for people.
     pub summary: String,
-    /// Jobs of its task ahead of it.
+    /// Jobs of its lane and family ahead of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
-    /// What it waits for: `node_slot`, `task_limit`, `task_paused`, `run_at`, `dispatch`.
+    /// What it waits for: `node_slot`, `task_limit`, `lane_limit`, `family_limit`, `family`,
+    /// `children`, `task_paused`, `task_removed`, `run_at`, `retry`, `dispatch`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
     /// Not before.
@@ -316,9 +324,9 @@ impl Job {
             started_at: record.started_at,
             finished_at: record.finished_at,
             cancel_requested_at: record.cancel_requested_at,
-            progress: record.progress,
+            progress: record.progress.or_else(|| progress_of(record.state, record.children.as_ref())),
             parent: record.parent,
-            children: None,
+            children: record.children,
             retry_of: record.retry_of,
             lane: record.lane,
             labels: record.labels,
@@ -330,6 +338,15 @@ impl Job {
             leaked_processes: record.leaked,
         }
     }
+}
+
+/// How far a family is: its children that are over.
+fn progress_of(state: JobState, children: Option<&Counts>) -> Option<Progress> {
+    let children = children.filter(|_| state == JobState::Waiting)?;
+    let all: u64 = children.values().sum();
+    let over: u64 = children.iter().filter(|(state, _)| state.is_final()).map(|(_, many)| many).sum();
+    let fraction = if all == 0 { 1.0 } else { over as f64 / all as f64 };
+    Some(Progress { fraction, message: format!("{over} of {all} children are over") })
 }
 
 impl Attempt {

@@ -108,6 +108,11 @@ fn own_variables(task: &Task, values: Values<'_>) -> Vec<(String, String)> {
     } else if !values.job.payload_file.is_empty() {
         own.push(("PROCESSION_PAYLOAD".into(), values.job.payload_file.clone()));
     }
+    if let Some(parent) = &values.job.parent {
+        own.push(("PROCESSION_INDEX".into(), fact(JobFact::Index)));
+        own.push(("PROCESSION_PARENT_ID".into(), parent.id.clone()));
+        own.push(("PROCESSION_PARENT_PAYLOAD".into(), parent.payload_file.clone()));
+    }
     for name in task.secrets.keys() {
         own.push((format!("{name}_FILE"), format!("{dir}/secrets/{name}")));
     }

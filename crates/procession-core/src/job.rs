@@ -1,16 +1,21 @@
 //! A job as store, scheduler and HTTP hand it to each other.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Condition;
+use crate::family::{Counts, OnFailure};
 use crate::id::{AttemptKey, AttemptNumber, ClaimId, Fence, JobId, TaskName};
-use crate::limits::TaskLimits;
+use crate::limits::{Limit, TaskLimits};
 use crate::outcome::Outcome;
 use crate::placeholder::RequestValues;
+use crate::rate::Rate;
 use crate::record::{Containment, OutputPlace, Usage};
+use crate::retry::History;
 use crate::state::JobState;
 
 /// A validated job on its way into the store.
@@ -20,10 +25,8 @@ pub struct NewJob {
     pub id: JobId,
     /// Its task.
     pub task: TaskName,
-    /// Admission, as the config says at this moment.
-    pub limits: TaskLimits,
-    /// Slots of this node in all (`[limits] max_running`).
-    pub node_slots: u64,
+    /// What is asked before it is taken; `None`: it is the server's own, and taken in any case.
+    pub admission: Option<Admission>,
     /// The client's body.
     pub payload: StoredPayload,
     /// Query and header values its task names.
@@ -32,6 +35,12 @@ pub struct NewJob {
     pub labels: BTreeMap<String, String>,
     /// -100 to 100, higher sooner.
     pub priority: i32,
+    /// Its lane's value.
+    pub lane: Option<String>,
+    /// At most one unfinished job of its task has this value.
+    pub unique: Option<Unique>,
+    /// Attempts allowed.
+    pub max_attempts: u32,
     /// When it was taken.
     pub submitted_at: Timestamp,
     /// Not before; `None`: at once.
@@ -46,6 +55,79 @@ pub struct NewJob {
     pub retry_of: Option<JobId>,
     /// The config at submission.
     pub config_revision: String,
+    /// What its end brings about.
+    pub follow_ups: Vec<FollowUp>,
+    /// The jobs below it, taken in the same transaction.
+    pub family: Option<Family>,
+}
+
+/// What admission goes by, as the config says at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Of the task.
+    pub limits: TaskLimits,
+    /// How often a job of the task is taken.
+    pub rate: Option<Rate>,
+    /// Slots of this node in all (`[limits] max_running`).
+    pub node_slots: u64,
+}
+
+/// A value that only one unfinished job of a task has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unique {
+    /// The value.
+    pub value: String,
+    /// What a second job means.
+    pub on_duplicate: OnDuplicate,
+}
+
+/// What a job means whose `unique` value an unfinished one has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDuplicate {
+    /// The first one is the answer.
+    #[default]
+    Return,
+    /// It takes the place of one that waits; one that runs goes on.
+    ReplaceQueued,
+    /// It takes the place of one that waits, and one that runs is ended.
+    CancelRunning,
+}
+
+/// The jobs below a parent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Family {
+    /// Of its children at once.
+    pub max_running: Limit,
+    /// What a child that fails means for the others.
+    pub on_failure: OnFailure,
+    /// Whether a program makes one result of theirs.
+    pub join: bool,
+    /// That program's end is the family's, also where children failed.
+    pub join_decides: bool,
+    /// From its beginning to its end; `None`: for ever.
+    pub timeout: Option<Duration>,
+    /// Child n has index n.
+    pub children: Vec<NewJob>,
+}
+
+/// Something that the end of a job brings about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FollowUp {
+    /// After which ends.
+    pub on: Vec<Condition>,
+    /// What.
+    pub what: What,
+}
+
+/// What follows a job's end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// Another task, with the finished job as its payload.
+    Then(TaskName),
+    /// A request to this URL that tells of the finished job.
+    Callback(String),
 }
 
 /// A client's body as it is kept.
@@ -90,6 +172,10 @@ pub struct Claimed {
     pub parent: Option<JobId>,
     /// How often in a row it could not be started for want of processes or memory.
     pub deferred: u32,
+    /// The attempts behind it.
+    pub history: History,
+    /// When its family began, where this is its join.
+    pub begun_at: Option<Timestamp>,
     /// A client asked for its end after it was claimed (seen when claims are read back
     /// after a restart).
     pub cancel_requested: bool,
@@ -122,6 +208,8 @@ pub struct Finished {
     pub lease: Lease,
     /// How.
     pub outcome: Outcome,
+    /// What becomes of the job.
+    pub then: Then,
     /// When the program began; `None` where it never did.
     pub started_at: Option<Timestamp>,
     /// When it ended.
@@ -146,6 +234,33 @@ pub struct Finished {
     pub config_revision: String,
 }
 
+/// What becomes of a job whose attempt is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It is over too.
+    End,
+    /// It waits for its next attempt, unless somebody asked for its end meanwhile.
+    Retry {
+        /// Not before.
+        at: Timestamp,
+        /// Ends as expired when it still waits then.
+        expires_at: Option<Timestamp>,
+    },
+}
+
+/// The end of a family that no program joins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FamilyEnd {
+    /// The parent.
+    pub job: JobId,
+    /// What its children left.
+    pub result: ResultSummary,
+    /// Why there is none, where there should be one.
+    pub bad_result: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
 impl Finished {
     /// The end of an attempt of which nothing was seen but that it ended: it was lost, or its
     /// program never ran.
@@ -153,6 +268,7 @@ impl Finished {
         Self {
             lease,
             outcome,
+            then: Then::End,
             started_at: None,
             finished_at: at,
             run_ms: None,
@@ -292,6 +408,8 @@ pub struct JobRecord {
     pub parent: Option<JobId>,
     /// Its place among its parent's children.
     pub index: Option<u32>,
+    /// How many of its own children stand where; `None`: it is no parent.
+    pub children: Option<Counts>,
     /// The job it repeats.
     pub retry_of: Option<JobId>,
     /// Its lane's value.
@@ -323,7 +441,7 @@ impl JobRecord {
             task: job.task.clone(),
             state: if waits { JobState::Scheduled } else { JobState::Queued },
             attempt: 0,
-            max_attempts: 1,
+            max_attempts: job.max_attempts,
             outcome: None,
             submitted_at: job.submitted_at,
             run_at: job.run_at,
@@ -339,8 +457,9 @@ impl JobRecord {
             progress: None,
             parent: None,
             index: None,
+            children: job.family.as_ref().map(|family| family.counts()),
             retry_of: job.retry_of,
-            lane: None,
+            lane: job.lane.clone(),
             labels: job.labels.clone(),
             priority: job.priority,
             submitted_by: job.submitted_by.clone(),
@@ -350,6 +469,48 @@ impl JobRecord {
             leaked: 0,
             payload_len: job.payload.len(),
         }
+    }
+}
+
+impl NewJob {
+    /// A job of this task without anything, taken in any case at the beginning of time.
+    ///
+    /// # Panics
+    /// On a bad task name.
+    pub fn for_testing(id: JobId, task: &str) -> Self {
+        Self {
+            id,
+            task: task.parse().expect("a task name"),
+            admission: None,
+            payload: StoredPayload::Inline(Bytes::new()),
+            request: RequestValues::default(),
+            labels: BTreeMap::new(),
+            priority: 0,
+            lane: None,
+            unique: None,
+            max_attempts: 1,
+            submitted_at: Timestamp::UNIX_EPOCH,
+            run_at: None,
+            expires_at: None,
+            idempotency: None,
+            submitted_by: "anonymous".into(),
+            retry_of: None,
+            config_revision: String::new(),
+            follow_ups: Vec::new(),
+            family: None,
+        }
+    }
+
+    /// It and all below it.
+    pub fn tree(&self) -> usize {
+        1 + self.family.iter().flat_map(|family| &family.children).map(NewJob::tree).sum::<usize>()
+    }
+}
+
+impl Family {
+    /// Its children as they are taken.
+    pub fn counts(&self) -> Counts {
+        [(JobState::Queued, self.children.len() as u64)].into_iter().filter(|(_, many)| *many > 0).collect()
     }
 }
 

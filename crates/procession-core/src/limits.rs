@@ -34,8 +34,10 @@ impl Limit {
 /// What bounds a task before its attempts start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskLimits {
-    /// Attempts of the task at once, across nodes.
+    /// Attempts of the task at once, across nodes; of a task that fans out, families.
     pub max_running: Limit,
+    /// Of these, in one lane.
+    pub per_lane: Limit,
     /// Jobs that may wait; 0 refuses when all slots are taken.
     pub max_queued: u64,
 }

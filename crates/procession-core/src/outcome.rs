@@ -110,6 +110,36 @@ pub enum LostReason {
 }
 
 impl Outcome {
+    /// The kinds, as the wire names them.
+    pub const KINDS: [&'static str; 10] = [
+        "exited",
+        "signaled",
+        "oom_killed",
+        "spawn_failed",
+        "children_failed",
+        "result_missing",
+        "bad_result",
+        "timed_out",
+        "cancelled",
+        "lost",
+    ];
+
+    /// Which kind it is, as the wire names it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Outcome::Exited { .. } => "exited",
+            Outcome::Signaled { .. } => "signaled",
+            Outcome::OomKilled => "oom_killed",
+            Outcome::SpawnFailed { .. } => "spawn_failed",
+            Outcome::ChildrenFailed { .. } => "children_failed",
+            Outcome::ResultMissing => "result_missing",
+            Outcome::BadResult { .. } => "bad_result",
+            Outcome::TimedOut { .. } => "timed_out",
+            Outcome::Cancelled { .. } => "cancelled",
+            Outcome::Lost { .. } => "lost",
+        }
+    }
+
     /// What the record of an attempt's end means.
     pub fn of(record: &ExitRecord) -> Outcome {
         match &record.ending {

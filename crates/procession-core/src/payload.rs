@@ -1,10 +1,13 @@
 //! A request's body: its exact bytes, and what they mean. The bytes are what the
 //! program gets; they are never written anew.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
 use crate::limits::MAX_JSON_DEPTH;
@@ -61,6 +64,28 @@ impl Payload {
     /// What they mean.
     pub fn value(&self) -> &Value {
         &self.value
+    }
+
+    /// The elements of the array at a JSON pointer (RFC 6901), each with its own exact bytes.
+    /// `None`: no array is there.
+    pub fn elements(&self, pointer: &str) -> Option<Vec<Payload>> {
+        let mut at: &RawValue = serde_json::from_slice(&self.bytes).ok()?;
+        for key in pointer.split('/').skip(1) {
+            let key = key.replace("~1", "/").replace("~0", "~");
+            at = match at.get().trim_start().as_bytes().first()? {
+                b'{' => {
+                    serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(at.get()).ok()?.remove(&*key)?
+                }
+                b'[' => {
+                    let list: Vec<&RawValue> = serde_json::from_str(at.get()).ok()?;
+                    *list.get(key.parse::<usize>().ok()?)?
+                }
+                _ => return None,
+            };
+        }
+        let elements: Vec<&RawValue> = serde_json::from_str(at.get()).ok()?;
+        let owned = |element: &RawValue| Payload::stored(Bytes::copy_from_slice(element.get().as_bytes()));
+        Some(elements.into_iter().map(owned).collect())
     }
 
     /// The bytes as text.
@@ -196,6 +221,23 @@ mod tests {
         let fits = format!("{}{}", "[".repeat(64), "]".repeat(64));
         assert!(parse(&fits).is_ok());
         assert_eq!(Payload::parse(Bytes::from_static(b"\"\xff\"")), Err(BadJson::NotUtf8));
+    }
+
+    #[test]
+    fn elements_keep_their_bytes() {
+        let body = br#"{"a/b": [{"list" : [ 1.0e3, "x", {"k" :1} ,[]]}]}"#;
+        let payload = Payload::parse(Bytes::from_static(body)).expect("JSON");
+        let texts = |pointer| {
+            let elements = payload.elements(pointer)?;
+            Some(elements.iter().map(|element| element.text().to_owned()).collect::<Vec<_>>())
+        };
+        let list = ["1.0e3", "\"x\"", "{\"k\" :1}", "[]"].map(str::to_owned).to_vec();
+        assert_eq!(texts("/a~1b/0/list"), Some(list));
+        for none in ["", "/nothing", "/a~1b/1", "/a~1b/0/list/0", "/a~1b/x"] {
+            assert_eq!(texts(none), None, "{none}");
+        }
+        let top = Payload::parse(Bytes::from_static(b"[1, 2]")).expect("JSON");
+        assert_eq!(top.elements("").map(|elements| elements.len()), Some(2));
     }
 
     #[test]

@@ -124,6 +124,17 @@ pub struct JobFacts {
     pub facts: BTreeMap<JobFact, String>,
     /// The body as a file.
     pub payload_file: String,
+    /// A child's parent.
+    pub parent: Option<ParentFacts>,
+}
+
+/// What a child is told of its parent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParentFacts {
+    /// Its id.
+    pub id: String,
+    /// Its body as a file.
+    pub payload_file: String,
 }
 
 impl JobFacts {
@@ -138,6 +149,7 @@ impl JobFacts {
         Self {
             facts: JobFact::ALL.iter().map(|(fact, _)| (*fact, text(*fact))).collect(),
             payload_file: path.clone(),
+            parent: Some(ParentFacts { id: "x".repeat(36), payload_file: path }),
         }
     }
 }

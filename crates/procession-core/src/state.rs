@@ -77,16 +77,17 @@ impl JobState {
 
     /// The state after `what`.
     pub fn after(self, what: Move) -> Result<JobState, IllegalMove> {
-        use JobState::{Cancelled, Queued, Running, Scheduled, Waiting};
+        use JobState::{Cancelled, Queued, Running, Scheduled, TimedOut, Waiting};
         match (self, what) {
             (Scheduled, Move::Promote) => Ok(Queued),
             (Queued, Move::Claim) => Ok(Running),
             (Running, Move::Release) => Ok(Queued),
             (Running, Move::Defer | Move::Retry) => Ok(Scheduled),
-            (Running, Move::Wait) => Ok(Waiting),
+            (Queued, Move::Wait) => Ok(Waiting),
             (Waiting, Move::Join) => Ok(Queued),
-            // What never ran can only be cancelled; the rest ends as its outcome says.
-            (Scheduled | Queued, Move::Finish(Cancelled)) => Ok(Cancelled),
+            // What never ran can only be cancelled, or, a family whose join waits, be late; the rest
+            // ends as its outcome says.
+            (Scheduled | Queued, Move::Finish(end @ (Cancelled | TimedOut))) => Ok(end),
             (Running | Waiting, Move::Finish(end)) if end.is_final() => Ok(end),
             (from, what) => Err(IllegalMove { from, what }),
         }
@@ -148,7 +149,7 @@ mod tests {
             (Running, Move::Release, Queued),
             (Running, Move::Defer, Scheduled),
             (Running, Move::Retry, Scheduled),
-            (Running, Move::Wait, Waiting),
+            (Queued, Move::Wait, Waiting),
             (Waiting, Move::Join, Queued),
         ];
         for from in JobState::ALL {
@@ -159,7 +160,7 @@ mod tests {
             for end in JobState::ALL {
                 let allowed = end.is_final()
                     && (matches!(from, Running | Waiting)
-                        || matches!(from, Scheduled | Queued) && end == Cancelled);
+                        || matches!(from, Scheduled | Queued) && matches!(end, Cancelled | TimedOut));
                 assert_eq!(from.after(Move::Finish(end)).is_ok(), allowed, "{from} -> {end}");
             }
         }

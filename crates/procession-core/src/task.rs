@@ -7,10 +7,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Condition;
+use crate::family::FanOut;
 use crate::id::TaskName;
+use crate::job::{FollowUp, OnDuplicate};
 use crate::launch::OutputMode;
 use crate::limits::{Limit, TaskLimits};
 use crate::placeholder::Template;
+use crate::rate::Rate;
+use crate::retry::RetryPolicy;
 use crate::state::JobState;
 use crate::validate::Schema;
 
@@ -23,14 +28,31 @@ pub struct Task {
     pub description: Option<String>,
     /// A route of its own beside `/v1/tasks/{name}/jobs`.
     pub route: Option<Route>,
-    /// `argv`; each element fills exactly one argument. Never empty, never a shell's string.
+    /// `argv`; each element fills exactly one argument. Never a shell's string. Of a task that fans
+    /// out, the join: empty without one.
     pub command: Vec<Template>,
+    /// How it divides its requests.
+    pub fan_out: Option<FanOut>,
     /// Absolute working directory.
     pub directory: PathBuf,
     /// What requests may send and where it goes.
     pub input: Input,
     /// Admission.
     pub limits: TaskLimits,
+    /// How often a job is taken.
+    pub rate: Option<Rate>,
+    /// Divides its queue: jobs of one value take their turn.
+    pub lane: Option<Template>,
+    /// At most one unfinished job has the same value.
+    pub unique: Option<Template>,
+    /// What a second one means.
+    pub on_duplicate: OnDuplicate,
+    /// When another attempt follows.
+    pub retry: RetryPolicy,
+    /// Tasks that follow its jobs.
+    pub then: Vec<FollowUp>,
+    /// Who is told of their ends.
+    pub callback: Option<Callback>,
     /// Ends an attempt; `None`: never.
     pub timeout: Option<Duration>,
     /// Between TERM and KILL.
@@ -55,6 +77,17 @@ pub struct Task {
     pub idempotency_key: Option<Template>,
     /// Placeholders may fill an argument with a value that begins with `-`.
     pub allow_leading_dash: bool,
+}
+
+/// Who is told of a job's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Callback {
+    /// Where.
+    pub url: Template,
+    /// Signs what is sent; read at each delivery.
+    pub secret_file: Option<PathBuf>,
+    /// After which ends.
+    pub on: Vec<Condition>,
 }
 
 /// Where requests of a task come in beside `/v1`, and how they are answered.
@@ -192,6 +225,9 @@ impl Task {
             .chain(self.env.values())
             .chain(self.labels.values())
             .chain(self.idempotency_key.as_ref())
+            .chain(self.lane.as_ref())
+            .chain(self.unique.as_ref())
+            .chain(self.callback.as_ref().map(|callback| &callback.url))
     }
 
     /// A task with the defaults of the contract, running `command`.
@@ -201,9 +237,21 @@ impl Task {
             description: None,
             route: None,
             command,
+            fan_out: None,
             directory,
             input: Input::default(),
-            limits: TaskLimits { max_running: Limit::Unlimited, max_queued: 1000 },
+            limits: TaskLimits {
+                max_running: Limit::Unlimited,
+                per_lane: Limit::Unlimited,
+                max_queued: 1000,
+            },
+            rate: None,
+            lane: None,
+            unique: None,
+            on_duplicate: OnDuplicate::default(),
+            retry: RetryPolicy::default(),
+            then: Vec::new(),
+            callback: None,
             timeout: Some(Duration::from_secs(3600)),
             grace: Duration::from_secs(10),
             queue_timeout: None,

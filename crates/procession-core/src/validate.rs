@@ -10,9 +10,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::command::{self, Surroundings, TooLarge};
+use crate::family::{FanOut, MAX_CHILDREN, Over};
+use crate::id::TaskName;
 use crate::payload::Payload;
 use crate::placeholder::{FillError, JobFacts, LeadingDash, RequestValues, Source, Template, Values};
 use crate::task::Task;
+
+/// The most complaints about one request.
+const MOST_COMPLAINTS: usize = 100;
 
 /// A compiled JSON Schema. References outside itself are refused, its patterns match in
 /// linear time.
@@ -45,12 +50,27 @@ pub enum RequestBody {
     Bytes,
 }
 
-/// A job that may be admitted.
-#[derive(Clone, Debug, PartialEq)]
+/// A job that may be admitted, and those below it.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ValidJob {
     labels: BTreeMap<String, String>,
     idempotency_key: Option<String>,
+    lane: Option<String>,
+    unique: Option<String>,
+    callback: Option<String>,
     request: RequestValues,
+    children: Vec<ValidChild>,
+}
+
+/// A job below another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidChild {
+    /// What it runs.
+    pub task: Arc<Task>,
+    /// Its own.
+    pub payload: Payload,
+    /// What its task makes of it.
+    pub job: ValidJob,
 }
 
 impl ValidJob {
@@ -64,9 +84,29 @@ impl ValidJob {
         self.idempotency_key.as_deref()
     }
 
+    /// Its lane, as the task's `lane` makes it.
+    pub fn lane(&self) -> Option<&str> {
+        self.lane.as_deref()
+    }
+
+    /// What no other unfinished job of its task may have.
+    pub fn unique(&self) -> Option<&str> {
+        self.unique.as_deref()
+    }
+
+    /// Where its end is told.
+    pub fn callback(&self) -> Option<&str> {
+        self.callback.as_deref()
+    }
+
     /// The query and header values its task names, to be kept with it.
     pub fn request(&self) -> &RequestValues {
         &self.request
+    }
+
+    /// The jobs below it, in order.
+    pub fn into_children(self) -> Vec<ValidChild> {
+        self.children
     }
 }
 
@@ -84,8 +124,28 @@ pub enum Rejection {
     TooLarge(#[from] TooLarge),
 }
 
-/// Judges a request. `surroundings` is what every job of this server shares.
+/// The tasks of a config, by name.
+pub type Tasks = BTreeMap<TaskName, Arc<Task>>;
+
+/// Judges a request, and what its task makes of it. `surroundings` is what every job of this server
+/// shares, `tasks` are those that families name.
 pub fn validate(
+    task: &Task,
+    body: &RequestBody,
+    request: &RequestValues,
+    surroundings: &Surroundings,
+    tasks: &Tasks,
+) -> Result<ValidJob, Rejection> {
+    let mut job = alone(task, body, request, surroundings)?;
+    if let (Some(fan_out), RequestBody::Json(payload)) = (&task.fan_out, body) {
+        let mut brood = Brood { request, surroundings, tasks, room: MAX_CHILDREN };
+        job.children = brood.children(fan_out, payload)?;
+    }
+    Ok(job)
+}
+
+/// Without what is below it.
+fn alone(
     task: &Task,
     body: &RequestBody,
     request: &RequestValues,
@@ -107,18 +167,118 @@ pub fn validate(
     let values = Values { payload, payload_text, request: &request, job: &facts };
     let mut complaints = Vec::new();
     let labels = fill_all(&task.labels, values, &mut complaints);
-    let idempotency_key =
-        task.idempotency_key.as_ref().and_then(|template| fill_one(template, values, &mut complaints));
+    let mut fill = |template: &Option<Template>| fill_one(template.as_ref()?, values, &mut complaints);
+    let (idempotency_key, lane, unique) = (fill(&task.idempotency_key), fill(&task.lane), fill(&task.unique));
+    let callback = task.callback.as_ref().and_then(|c| fill_one(&c.url, values, &mut complaints));
     match command::assemble(task, values, surroundings) {
         Ok(command) if complaints.is_empty() => command.check_size()?,
         Ok(_) => {}
         Err(errors) => complaints.extend(errors.iter().map(complaint)),
     }
     if complaints.is_empty() {
-        Ok(ValidJob { labels, idempotency_key, request })
+        let children = Vec::new();
+        Ok(ValidJob { labels, idempotency_key, lane, unique, callback, request, children })
     } else {
         complaints.dedup();
         Err(Rejection::Argument(complaints))
+    }
+}
+
+/// What is below one request, as it grows.
+struct Brood<'a> {
+    request: &'a RequestValues,
+    surroundings: &'a Surroundings,
+    tasks: &'a Tasks,
+    /// Jobs that may still be below the request.
+    room: usize,
+}
+
+impl Brood<'_> {
+    fn children(&mut self, fan_out: &FanOut, parent: &Payload) -> Result<Vec<ValidChild>, Rejection> {
+        let Some(task) = self.tasks.get(&fan_out.task) else {
+            let detail = format!("`{}`, which it fans out to, is not in the config", fan_out.task);
+            return Err(Rejection::Payload(vec![Complaint { pointer: String::new(), detail }]));
+        };
+        let payloads = match &fan_out.over {
+            Over::Pointer(pointer) => parent.elements(pointer).ok_or_else(|| {
+                let detail = "this is to be a list: one job for each element".to_owned();
+                Rejection::Payload(vec![Complaint { pointer: pointer.clone(), detail }])
+            })?,
+            Over::Count(count) => vec![parent.clone(); (*count as usize).min(MAX_CHILDREN + 1)],
+        };
+        let place = |index: usize| match &fan_out.over {
+            Over::Pointer(pointer) => format!("{pointer}/{index}"),
+            Over::Count(_) => String::new(),
+        };
+        self.room = self.room.checked_sub(payloads.len()).ok_or_else(|| {
+            let detail = format!("it makes more than {MAX_CHILDREN} jobs in all; divide the request");
+            let pointer = place(0).trim_end_matches("/0").to_owned();
+            Rejection::Payload(vec![Complaint { pointer, detail }])
+        })?;
+        let mut children: Vec<ValidChild> = Vec::with_capacity(payloads.len());
+        let mut rejected: Option<Rejection> = None;
+        for (index, payload) in payloads.into_iter().enumerate() {
+            match self.child(task, payload) {
+                Ok(child) => children.push(child),
+                Err(rejection) => {
+                    let full = !join(&mut rejected, rejection.below(&place(index)));
+                    // The others have the same payload, or there is enough to mend.
+                    if full || matches!(fan_out.over, Over::Count(_)) {
+                        break;
+                    }
+                }
+            }
+        }
+        rejected.map_or(Ok(children), Err)
+    }
+
+    fn child(&mut self, task: &Arc<Task>, payload: Payload) -> Result<ValidChild, Rejection> {
+        let body = RequestBody::Json(payload);
+        let mut job = alone(task, &body, self.request, self.surroundings)?;
+        let RequestBody::Json(payload) = body else { unreachable!("it was made two lines above") };
+        if let Some(fan_out) = &task.fan_out {
+            job.children = self.children(fan_out, &payload)?;
+        }
+        Ok(ValidChild { task: task.clone(), payload, job })
+    }
+}
+
+/// Adds the complaints of one child to those before; `false`: there are enough.
+fn join(all: &mut Option<Rejection>, more: Rejection) -> bool {
+    use Rejection::{Argument, Payload};
+    match (all.as_mut(), more) {
+        (Some(Payload(all)), Payload(more)) | (Some(Argument(all)), Argument(more)) => {
+            all.extend(more);
+            all.len() < MOST_COMPLAINTS
+        }
+        // Of the two kinds, the first is mended first.
+        (Some(_), _) => true,
+        (None, more @ Rejection::TooLarge(_)) => {
+            *all = Some(more);
+            false
+        }
+        (None, more) => {
+            *all = Some(more);
+            true
+        }
+    }
+}
+
+impl Rejection {
+    /// As the complaint about what stands at `pointer`.
+    fn below(self, pointer: &str) -> Self {
+        let place = |complaints: Vec<Complaint>| {
+            let moved = |complaint: Complaint| Complaint {
+                pointer: format!("{pointer}{}", complaint.pointer),
+                ..complaint
+            };
+            complaints.into_iter().map(moved).collect()
+        };
+        match self {
+            Rejection::Payload(complaints) => Rejection::Payload(place(complaints)),
+            Rejection::Argument(complaints) => Rejection::Argument(place(complaints)),
+            too_large @ Rejection::TooLarge(_) => too_large,
+        }
     }
 }
 
@@ -175,12 +335,11 @@ impl Schema {
 
     /// All that is wrong with `value`; empty where it fits.
     pub fn complaints(&self, value: &Value) -> Vec<Complaint> {
-        const MOST: usize = 100;
         let complaint = |error: jsonschema::ValidationError<'_>| Complaint {
             pointer: error.instance_path().to_string(),
             detail: shortened(&error.to_string()),
         };
-        self.validator.iter_errors(value).take(MOST).map(complaint).collect()
+        self.validator.iter_errors(value).take(MOST_COMPLAINTS).map(complaint).collect()
     }
 
     /// The schema as written.
@@ -237,7 +396,7 @@ mod tests {
             headers: [("x-a".to_owned(), "1".to_owned()), ("cookie".to_owned(), "s".to_owned())].into(),
             ..Default::default()
         };
-        validate(task, &RequestBody::Json(payload), &request, &Surroundings::for_testing())
+        validate(task, &RequestBody::Json(payload), &request, &Surroundings::for_testing(), &Tasks::new())
     }
 
     #[test]
@@ -289,5 +448,57 @@ mod tests {
         let evil = Schema::compile(json!({"pattern": "^(a+)+$"})).expect("linear");
         let long = format!("{}!", "a".repeat(100_000));
         assert_eq!(evil.complaints(&json!(long)).len(), 1);
+    }
+
+    fn family() -> (Task, Tasks) {
+        let mut child = Task::for_testing("image", &["look", "{{payload.url}}"]);
+        let schema = json!({"type": "object", "required": ["url"]});
+        child.input.schema = Some(Schema::compile(schema).expect("a schema"));
+        child.lane = Some(Template::parse("{{payload.url}}").expect("a template"));
+        let mut parent = Task::for_testing("train", &[]);
+        parent.fan_out = Some(FanOut {
+            task: child.name.clone(),
+            over: Over::Pointer("/images".into()),
+            max_running: crate::limits::Limit::Unlimited,
+            on_failure: crate::family::OnFailure::Finish,
+            join_decides: false,
+        });
+        let tasks = [parent.clone(), child].into_iter().map(|task| (task.name.clone(), Arc::new(task)));
+        (parent, tasks.collect())
+    }
+
+    fn judge(text: &str) -> Result<ValidJob, Rejection> {
+        let (parent, tasks) = family();
+        let payload = Payload::parse(Bytes::copy_from_slice(text.as_bytes())).expect("JSON");
+        let request = RequestValues::default();
+        validate(&parent, &RequestBody::Json(payload), &request, &Surroundings::for_testing(), &tasks)
+    }
+
+    #[test]
+    fn each_element_is_a_child_with_its_own_exact_bytes() {
+        let job = judge(r#"{"images": [{"url": "a",  "n": 12345678901234567890123}, {"url":"b"}]}"#)
+            .expect("valid");
+        let children = job.into_children();
+        assert_eq!(children[0].payload.text(), r#"{"url": "a",  "n": 12345678901234567890123}"#);
+        let lanes: Vec<_> = children.iter().map(|child| child.job.lane()).collect();
+        assert_eq!(lanes, [Some("a"), Some("b")]);
+        assert_eq!(judge(r#"{"images": []}"#).expect("valid").into_children(), []);
+    }
+
+    #[test]
+    fn all_children_complain_at_their_places() {
+        let pointers = |text| match judge(text).expect_err("bad") {
+            Rejection::Payload(complaints) => {
+                complaints.into_iter().map(|complaint| complaint.pointer).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(pointers(r#"{"images": [{"url": "a"}, {}, 3]}"#), ["/images/1", "/images/2"]);
+        assert_eq!(pointers(r#"{"images": 3}"#), ["/images"]);
+        assert_eq!(pointers("{}"), ["/images"]);
+        let many = json!({"images": vec![json!({"url": "a"}); MAX_CHILDREN + 1]}).to_string();
+        assert_eq!(pointers(&many), ["/images"]);
+        let rows = format!(r#"{{"images": [{}]}}"#, vec!["1"; 5000].join(","));
+        assert_eq!(pointers(&rows).len(), MOST_COMPLAINTS);
     }
 }

@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use procession_core::admission::Full;
+use procession_core::family::ChildEnd;
 use procession_core::id::{ClaimId, JobId, TaskName};
-use procession_core::job::{AttemptRecord, Claimed, Finished, JobRecord, Lease, NewJob, StoredPayload};
+use procession_core::job::{
+    AttemptRecord, Claimed, FamilyEnd, Finished, JobRecord, Lease, NewJob, StoredPayload,
+};
 use procession_core::limits::Limit;
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
@@ -20,17 +23,21 @@ use crate::error::StoreError;
 /// The durable queue.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Admits and records a job in one transaction; replays come first, then admission
+    /// Admits and records a job, with all below it, in one transaction; replays come first, then
+    /// what its `unique` value says, then its rate and admission
     /// ([`procession_core::admission::decide`] on counts read in this transaction).
     ///
     /// Durable (fsynced) when it returns [`Submitted::New`].
     async fn submit(&self, job: NewJob) -> Result<Submitted, StoreError>;
 
     /// Gives slots to up to `claim.free` queued jobs: highest priority first, then `run_at`,
-    /// then id within a task; tasks in turn, so none starves another; tasks that are paused
-    /// or full cost one skipped row. Jobs whose `run_at` has come are promoted first, jobs
-    /// whose `expires_at` has passed are not given out. Each claim raises the job's attempt
-    /// and takes a new fence.
+    /// then id within a lane of a task, and within a family; tasks in turn, in each its lanes and
+    /// families in turn, so none starves another; what is paused or full costs at most one skipped
+    /// row. Jobs whose `run_at` has come are promoted first, jobs whose `expires_at` has passed are
+    /// not given out. Each claim raises the job's attempt and takes a new fence.
+    ///
+    /// Families begin under the limits of their task and take no slot; their joins come before
+    /// everything else and ask for a slot alone (see [`procession_core::family`]).
     ///
     /// Durable when it returns: what the keeper is told was written before.
     async fn claim(&self, claim: Claim) -> Result<ClaimedBatch, StoreError>;
@@ -47,27 +54,42 @@ pub trait Store: Send + Sync {
         containment: Containment,
     ) -> Result<Applied, StoreError>;
 
-    /// Records how an attempt ended and ends its job.
+    /// Records how an attempt ended, and ends its job or lets it wait for another attempt.
     ///
     /// Durable when it returns; [`Applied::Already`] where this very end was recorded
     /// before, [`Applied::Stale`] where another claim came since.
-    async fn finish(&self, finished: Finished) -> Result<Applied, StoreError>;
+    async fn finish(&self, finished: Finished) -> Result<Change, StoreError>;
+
+    /// Ends a family whose children are over and that no program joins. Its outcome is that of
+    /// [`procession_core::family::outcome`], or whatever ended it. Durable when it returns.
+    async fn gather(&self, end: FamilyEnd) -> Result<Change, StoreError>;
+
+    /// Families that wait for [`Store::gather`], at most `most`.
+    async fn to_gather(&self, most: usize) -> Result<Vec<JobId>, StoreError>;
+
+    /// The children of a parent that are over, by their index, from this one on; at most `most`.
+    async fn child_ends(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<ChildEnd>, StoreError>;
+
+    /// All children of a parent, by their index, from this one on; at most `most`. Records come
+    /// without output tails and results.
+    async fn children(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<JobRecord>, StoreError>;
 
     /// Takes back a claim whose attempt provably never started: the attempt number and
     /// the slot return. With `Some(at)` the job waits until then (spawn pressure) and its
     /// deferrals count one more; with `None` it is queued at once. A job whose end was asked
     /// for meanwhile does not come back: it ends as cancelled, without an attempt.
-    async fn release(&self, lease: Lease, not_before: Option<Timestamp>) -> Result<Applied, StoreError>;
+    async fn release(&self, lease: Lease, not_before: Option<Timestamp>) -> Result<Change, StoreError>;
 
-    /// Ends a job that does not run yet, or marks a running one (`cancel_requested_at`);
-    /// the caller then tells the keeper. Durable when it returns.
+    /// Ends a job that does not run yet, or marks one that does (`cancel_requested_at`), and all
+    /// below it likewise; the caller then tells the keeper. Durable when it returns.
     async fn cancel(&self, job: JobId, by: CancelledBy, at: Timestamp) -> Result<Cancelled, StoreError>;
 
-    /// Ends waiting jobs whose `expires_at` has passed as `cancelled{expired}`, at most
-    /// 1,000 a call; returns them.
-    async fn expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError>;
+    /// Ends waiting jobs whose `expires_at` has passed as `cancelled{expired}`, and families whose
+    /// time is over as `timed_out`, with all below them; at most 1,000 of each a call.
+    async fn expire(&self, now: Timestamp) -> Result<Effects, StoreError>;
 
-    /// When the next scheduled job may be promoted or the next waiting one expires.
+    /// When the next scheduled job may be promoted, the next waiting one expires or the next
+    /// family's time is over.
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Makes known which tasks there are; rows of tasks that left the config stay.
@@ -92,14 +114,15 @@ pub trait Store: Send + Sync {
     /// newest first.
     async fn ids_ending(&self, suffix: &str, most: usize) -> Result<Vec<JobId>, StoreError>;
 
-    /// How many jobs of its task are ahead of a queued job; `None`: it is not queued.
-    async fn position(&self, job: JobId) -> Result<Option<u64>, StoreError>;
+    /// What a queued job waits behind; `None`: it is not queued.
+    async fn standing(&self, job: JobId) -> Result<Option<Standing>, StoreError>;
 
-    /// Removes a finished job and everything the store keeps of it. Files are the caller's.
+    /// Removes a finished job, all below it, and everything the store keeps of them. Files are the
+    /// caller's.
     async fn delete(&self, job: JobId) -> Result<Deleted, StoreError>;
 
-    /// Removes up to `most` jobs that finished before `before`; returns them, so that the
-    /// caller removes their files.
+    /// Removes up to `most` jobs that finished before `before`, each with all below it; returns
+    /// all of them, so that the caller removes their files.
     async fn prune(&self, before: Timestamp, most: usize) -> Result<Vec<JobId>, StoreError>;
 
     /// Counts of every known task, since the store was made.
@@ -112,14 +135,45 @@ pub trait Store: Send + Sync {
 /// What became of a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Submitted {
-    /// A new job, queued or scheduled.
-    New,
+    /// A new job, queued or scheduled; jobs whose place it took have ended, or are to be stopped.
+    New(Effects),
     /// The same key and body came before, or this very job: that job.
     Replay(JobId),
+    /// An unfinished job has its `unique` value: that job.
+    Duplicate(JobId),
     /// The same key came before with another body.
     Conflict(JobId),
     /// No room.
     Busy(Full),
+}
+
+/// What a change brought about beside what it says itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Attempts whose end is wanted: the keeper has to be told.
+    pub stops: Vec<(Lease, CancelledBy)>,
+    /// Other jobs that are over now, or stand elsewhere.
+    pub moved: Vec<JobId>,
+    /// Families for [`Store::gather`].
+    pub gather: Vec<JobId>,
+    /// Somebody is to be told of an end.
+    pub tells: bool,
+}
+
+/// What a write about an attempt did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// To the attempt's job.
+    pub applied: Applied,
+    /// To others.
+    pub effects: Effects,
+}
+
+impl Change {
+    /// It did nothing else.
+    pub fn alone(applied: Applied) -> Self {
+        Self { applied, effects: Effects::default() }
+    }
 }
 
 /// A dispatcher's question.
@@ -132,11 +186,20 @@ pub struct Claim {
     /// The most jobs wanted: free slots.
     pub free: usize,
     /// Slots per task at once; a task that is absent gets no job.
-    pub tasks: BTreeMap<TaskName, Limit>,
+    pub tasks: BTreeMap<TaskName, Room>,
     /// Wall clock.
     pub now: Timestamp,
     /// Random; job n of the batch gets this with n added to its last four bytes.
     pub claim_id: ClaimId,
+}
+
+/// What a task may hold at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// In all.
+    pub running: Limit,
+    /// In one lane.
+    pub per_lane: Limit,
 }
 
 /// The answer.
@@ -144,6 +207,10 @@ pub struct Claim {
 pub struct ClaimedBatch {
     /// The jobs, each with its lease.
     pub jobs: Vec<Claimed>,
+    /// Families that have begun.
+    pub begun: Vec<JobId>,
+    /// Of these, those without a child.
+    pub gather: Vec<JobId>,
     /// When to ask again though nothing was submitted or finished: the next scheduled job.
     pub next_due: Option<Timestamp>,
 }
@@ -160,27 +227,55 @@ pub enum Applied {
 }
 
 /// What a cancellation met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cancelled {
     /// No such job.
     Unknown,
-    /// It did not run yet and is over now.
-    Ended,
-    /// It runs: the keeper has to be told. The lease says which attempt.
-    Running(Lease),
+    /// It is over now.
+    Ended(Effects),
+    /// It, or something below it, runs.
+    Asked(Effects),
     /// It was over before.
     AlreadyOver,
 }
 
 /// What a deletion met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deleted {
-    /// Gone.
-    Deleted,
+    /// Gone: it, and what was below it.
+    Deleted(Vec<JobId>),
     /// No such job.
     Unknown,
     /// It is not over.
     Unfinished,
+    /// It goes with its family, which this job is the root of.
+    OfFamily(JobId),
+}
+
+/// What a queued job waits behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Jobs of its lane and family ahead of it.
+    pub ahead: u64,
+    /// Slots its lane holds; `None`: it is in none.
+    pub lane_running: Option<u64>,
+    /// Its family.
+    pub family: Option<FamilyStanding>,
+    /// It waits to join what its children did.
+    pub joins: bool,
+}
+
+/// How a child's family stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FamilyStanding {
+    /// The parent.
+    pub parent: JobId,
+    /// Whether it has begun.
+    pub begun: bool,
+    /// Its children that hold a slot, or have begun families of their own.
+    pub running: u64,
+    /// The most of these.
+    pub limit: Limit,
 }
 
 /// Which jobs a list is of; all conditions hold together.
@@ -211,6 +306,8 @@ pub struct TaskCounts {
     pub running: u64,
     /// Waiting for a slot or their time now.
     pub queued: u64,
+    /// Families that have begun.
+    pub families: u64,
     /// Over, whatever the end.
     pub finished: u64,
     /// Of these, not succeeded.

@@ -220,6 +220,7 @@ fn scheduler(
         boot_id: hello.boot_id,
         slots: usize::try_from(config.limits.max_running).unwrap_or(usize::MAX),
         wake: Notify::new(),
+        deliver: Notify::new(),
         losses: Losses::default(),
         pressure: Pressure::default(),
         space: Arc::new(Space::default()),
@@ -306,15 +307,16 @@ fn context(
         surroundings: scheduler.surroundings.clone(),
         revision: config.revision.clone(),
         slots: facts.slots,
+        tasks: config.tasks.clone(),
         store: scheduler.store.clone(),
         data: scheduler.data.clone(),
         meters: scheduler.meters.clone(),
         drain: drain.clone(),
         space: scheduler.space.clone(),
         background: scheduler.background.clone(),
-        taken: Arc::new(move |job| {
+        taken: Arc::new(move |job, effects| {
             waker.board.tell(job);
-            waker.wake.notify_one();
+            waker.follow(effects, false);
         }),
     };
     Ok(http::Parts {

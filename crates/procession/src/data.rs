@@ -220,6 +220,15 @@ impl DataDir {
     pub fn remove_job(&self, job: JobId) -> io::Result<()> {
         remove(&self.job(job))
     }
+
+    /// The same of many; what cannot be removed stays behind, and is said.
+    pub fn remove_jobs(&self, jobs: Vec<JobId>) {
+        for job in jobs {
+            if let Err(error) = self.remove_job(job) {
+                tracing::warn!(%error, %job, "the files of a removed job stay behind");
+            }
+        }
+    }
 }
 
 /// One of a program's two outputs.

@@ -5,6 +5,7 @@ mod background;
 mod backup;
 mod board;
 mod cli;
+mod compose;
 mod config;
 mod data;
 mod doctor;

@@ -12,17 +12,18 @@ use jiff::Timestamp;
 use procession_core::admission::Full;
 use procession_core::command::Surroundings;
 use procession_core::id::JobId;
-use procession_core::job::{Idempotency, JobRecord, NewJob, StoredPayload};
+use procession_core::job::{Admission, Idempotency, JobRecord, StoredPayload};
 use procession_core::limits::INLINE_PAYLOAD;
 use procession_core::payload::{BadJson, Payload};
 use procession_core::placeholder::RequestValues;
 use procession_core::task::{Body, Task};
-use procession_core::validate::{Rejection, RequestBody, ValidJob, validate};
+use procession_core::validate::{Rejection, RequestBody, Tasks, ValidJob, validate};
 use procession_keeper::fault;
-use procession_store::{Store, StoreError, Submitted};
+use procession_store::{Effects, Store, StoreError, Submitted};
 use sha2::{Digest, Sha256};
 
 use crate::background::Background;
+use crate::compose::{Composer, stored};
 use crate::data::{DataDir, sync_with_folder};
 use crate::drain::Drain;
 use crate::meters::Meters;
@@ -37,6 +38,8 @@ pub struct Door {
     pub revision: String,
     /// Slots of this node.
     pub slots: u64,
+    /// The tasks of the config.
+    pub tasks: Tasks,
     /// The durable queue.
     pub store: Arc<dyn Store>,
     /// Where large bodies lie.
@@ -49,8 +52,8 @@ pub struct Door {
     pub space: Arc<Space>,
     /// For blocking file work.
     pub background: Background,
-    /// Tells dispatcher and watchers of a new job.
-    pub taken: Arc<dyn Fn(JobId) + Send + Sync>,
+    /// Tells dispatcher and watchers of a new job, and of what became of others for it.
+    pub taken: Arc<dyn Fn(JobId, Effects) + Send + Sync>,
 }
 
 /// One request for a job.
@@ -64,6 +67,8 @@ pub struct Request {
     pub values: RequestValues,
     /// -100 to 100.
     pub priority: i32,
+    /// Its lane, where the task does not say.
+    pub lane: Option<String>,
     /// Not before.
     pub run_at: Option<Timestamp>,
     /// The client's key.
@@ -101,6 +106,8 @@ pub enum Accepted {
     New(Box<JobRecord>),
     /// It was there before: the same key came with the same body.
     Replay(JobId),
+    /// An unfinished job has the `unique` value it would have.
+    Duplicate(JobId),
 }
 
 impl Accepted {
@@ -108,7 +115,7 @@ impl Accepted {
     pub fn id(&self) -> JobId {
         match self {
             Accepted::New(record) => record.id,
-            Accepted::Replay(id) => *id,
+            Accepted::Replay(id) | Accepted::Duplicate(id) => *id,
         }
     }
 }
@@ -148,6 +155,7 @@ fn busy(full: Full) -> &'static str {
     match full {
         Full::Task => "all slots and the waiting room of the task are taken",
         Full::Node => "no slot of this server is free and the task has no waiting room",
+        Full::Rate(_) => "more jobs have come than the task's rate allows",
     }
 }
 
@@ -171,56 +179,47 @@ impl Door {
         }
         let (valid, hash) = self.validate(&request)?;
         let id = random::job_id();
-        let payload = self.keep_body(id, request.body).await?;
-        let kept_file = matches!(payload, StoredPayload::File { .. });
-        let key = request.idempotency_key.or_else(|| valid.idempotency_key().map(str::to_owned));
-        let now = Timestamp::now();
-        let job = NewJob {
-            id,
-            task: request.task.name.clone(),
-            limits: request.task.limits,
-            node_slots: self.slots,
-            payload,
-            request: valid.request().clone(),
-            labels: valid.labels().clone(),
-            priority: request.priority,
-            submitted_at: now,
-            run_at: request.run_at,
-            expires_at: request
-                .task
-                .queue_timeout
-                .and_then(|wait| request.run_at.unwrap_or(now).checked_add(wait).ok()),
-            idempotency: key.map(|key| Idempotency {
-                principal: request.principal.clone(),
-                key,
-                body_hash: hash,
-            }),
-            submitted_by: request.principal,
-            retry_of: request.retry_of,
-            config_revision: self.revision.clone(),
-        };
+        let Request { task, body, priority, lane, run_at, idempotency_key, principal, retry_of, .. } =
+            request;
+        let mut kept = Kept { door: self, files: Vec::new() };
+        let payload = self.keep_body(id, body, &mut kept).await?;
+        let key = idempotency_key.or_else(|| valid.idempotency_key().map(str::to_owned));
+        let idempotency = key.map(|key| Idempotency { principal: principal.clone(), key, body_hash: hash });
+        let mut composer = Composer::new(&self.revision, principal, Timestamp::now());
+        let mut job = composer.job(id, &task, valid, payload);
+        job.admission = Some(Admission { limits: task.limits, rate: task.rate, node_slots: self.slots });
+        (job.priority, job.lane, job.run_at) = (priority, job.lane.or(lane), run_at);
+        (job.idempotency, job.retry_of) = (idempotency, retry_of);
+        job.expires_at = composer.expires_at(&task, run_at);
+        kept.write(composer.files).await?;
         let taken = JobRecord::taken(&job);
         fault::check("submit.before_commit").map_err(io::Error::other)?;
         let submitted = self.store.submit(job).await;
         fault::point("submit.after_commit");
-        if kept_file && !matches!(submitted, Ok(Submitted::New)) {
-            self.forget_body(id).await;
+        if matches!(submitted, Ok(Submitted::New(_))) {
+            kept.files.clear();
         }
+        kept.forget().await;
         self.answer(taken, submitted?)
     }
 
     fn answer(&self, taken: JobRecord, submitted: Submitted) -> Result<Accepted, SubmitError> {
         match submitted {
-            Submitted::New => {
+            Submitted::New(effects) => {
                 self.meters.submitted(&taken.task);
                 tracing::debug!(job = %taken.id, task = %taken.task, "a job was accepted");
-                (self.taken)(taken.id);
+                (self.taken)(taken.id, effects);
                 Ok(Accepted::New(Box::new(taken)))
             }
             Submitted::Replay(id) => Ok(Accepted::Replay(id)),
+            Submitted::Duplicate(id) => Ok(Accepted::Duplicate(id)),
             Submitted::Conflict(id) => Err(SubmitError::Conflict(id)),
             Submitted::Busy(full) => {
-                Err(SubmitError::Busy { full, retry_after: self.meters.retry_after(&taken.task) })
+                let retry_after = match full {
+                    Full::Rate(wait) => wait,
+                    Full::Task | Full::Node => self.meters.retry_after(&taken.task),
+                };
+                Err(SubmitError::Busy { full, retry_after })
             }
         }
     }
@@ -238,18 +237,16 @@ impl Door {
                 (body, Sha256::digest(bytes).into())
             }
         };
-        let valid = validate(&request.task, &body, &request.values, &self.surroundings)?;
+        let valid = validate(&request.task, &body, &request.values, &self.surroundings, &self.tasks)?;
         Ok((valid, hash))
     }
 
-    async fn keep_body(&self, id: JobId, body: Received) -> io::Result<StoredPayload> {
+    async fn keep_body(&self, id: JobId, body: Received, kept: &mut Kept<'_>) -> io::Result<StoredPayload> {
         match body {
-            Received::Memory(bytes) if bytes.len() <= INLINE_PAYLOAD => Ok(StoredPayload::Inline(bytes)),
             Received::Memory(bytes) => {
-                let path = self.data.payload(id);
-                let len = bytes.len() as u64;
-                self.background.blocking(move || write_durably(&path, &bytes)).await?;
-                Ok(StoredPayload::File { len })
+                let (payload, file) = stored(id, bytes);
+                kept.write(file.into_iter().collect()).await?;
+                Ok(payload)
             }
             Received::Spooled(spooled) if spooled.len <= INLINE_PAYLOAD as u64 => {
                 let read = move || fs::read(&spooled.path);
@@ -258,16 +255,37 @@ impl Door {
             Received::Spooled(spooled) => {
                 let path = self.data.payload(id);
                 let len = spooled.len;
+                kept.files.push(id);
                 self.background.blocking(move || move_durably(&spooled.path, &path)).await?;
                 Ok(StoredPayload::File { len })
             }
         }
     }
+}
 
-    async fn forget_body(&self, id: JobId) {
-        let folder = self.data.job(id);
-        if let Err(error) = self.background.blocking(move || fs::remove_dir_all(folder)).await {
-            tracing::warn!(%error, job = %id, "the body of a job that was not taken stays behind");
+/// Bodies that were written for jobs that are not taken yet.
+struct Kept<'a> {
+    door: &'a Door,
+    files: Vec<JobId>,
+}
+
+impl Kept<'_> {
+    async fn write(&mut self, files: Vec<(JobId, Bytes)>) -> io::Result<()> {
+        for (id, bytes) in files {
+            let path = self.door.data.payload(id);
+            self.files.push(id);
+            self.door.background.blocking(move || write_durably(&path, &bytes)).await?;
+        }
+        Ok(())
+    }
+
+    /// Their jobs were not taken.
+    async fn forget(self) {
+        for id in self.files {
+            let folder = self.door.data.job(id);
+            if let Err(error) = self.door.background.blocking(move || fs::remove_dir_all(folder)).await {
+                tracing::warn!(%error, job = %id, "the body of a job that was not taken stays behind");
+            }
         }
     }
 }

@@ -1,13 +1,13 @@
-//! Ending a job that does not run, or marking one that does.
+//! Ending a job, and all below it, because somebody says so.
 
 use jiff::Timestamp;
 use procession_core::id::JobId;
-use procession_core::outcome::CancelledBy;
-use procession_core::state::JobState;
+use procession_core::outcome::{CancelledBy, Outcome};
 
+use super::family;
 use super::queue::Queue;
 use crate::error::StoreError;
-use crate::store::Cancelled;
+use crate::store::{Cancelled, Effects};
 
 pub(super) fn cancel(
     queue: &mut Queue,
@@ -15,14 +15,14 @@ pub(super) fn cancel(
     by: CancelledBy,
     at: Timestamp,
 ) -> Result<Cancelled, StoreError> {
-    let Some(job) = queue.jobs.get_mut(&id) else { return Ok(Cancelled::Unknown) };
+    let Some(job) = queue.jobs.get(&id) else { return Ok(Cancelled::Unknown) };
     if job.state.is_final() {
         return Ok(Cancelled::AlreadyOver);
     }
-    job.cancel.get_or_insert((at, by));
-    if let (JobState::Running, Some(held)) = (job.state, &job.claim) {
-        return Ok(Cancelled::Running(held.lease));
+    let (above, mut effects) = (job.parent(), Effects::default());
+    if !family::stop(queue, id, by, at, &mut effects)? {
+        return Ok(Cancelled::Asked(effects));
     }
-    queue.end(id, by, at)?;
-    Ok(Cancelled::Ended)
+    family::child_over(queue, above, &Outcome::cancelled(by), at, &mut effects)?;
+    Ok(Cancelled::Ended(effects))
 }

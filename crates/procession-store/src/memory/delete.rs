@@ -1,4 +1,4 @@
-//! Removing finished jobs, one by name or many by age.
+//! Removing finished jobs, one by name or many by age, each with all below it.
 
 use jiff::Timestamp;
 use procession_core::id::JobId;
@@ -9,22 +9,32 @@ use crate::store::Deleted;
 pub(super) fn delete(queue: &mut Queue, job: JobId) -> Deleted {
     match queue.jobs.get(&job) {
         None => Deleted::Unknown,
+        Some(found) if found.kin.is_some() => Deleted::OfFamily(found.kin.map_or(job, |kin| kin.root)),
         Some(found) if found.end.is_none() => Deleted::Unfinished,
-        Some(_) => {
-            queue.jobs.remove(&job);
-            Deleted::Deleted
-        }
+        Some(_) => Deleted::Deleted(remove_family(queue, job)),
     }
 }
 
 pub(super) fn prune(queue: &mut Queue, before: Timestamp, most: usize) -> Vec<JobId> {
-    let over =
-        queue.jobs.values().filter_map(|job| job.end.as_ref().map(|end| (end.finished_at, job.new.id)));
+    let roots = queue.jobs.values().filter(|job| job.kin.is_none());
+    let over = roots.filter_map(|job| job.end.as_ref().map(|end| (end.finished_at, job.new.id)));
     let mut old: Vec<_> = over.filter(|(finished_at, _)| *finished_at < before).collect();
     old.sort_unstable();
-    old.truncate(most);
-    for (_, job) in &old {
-        queue.jobs.remove(job);
+    let mut removed = vec![];
+    for (_, job) in old {
+        if removed.len() < most {
+            removed.append(&mut remove_family(queue, job));
+        }
     }
-    old.into_iter().map(|(_, job)| job).collect()
+    removed
+}
+
+fn remove_family(queue: &mut Queue, root: JobId) -> Vec<JobId> {
+    let below = queue.jobs.values().filter(|job| job.kin.is_some_and(|kin| kin.root == root));
+    let family: Vec<JobId> = below.map(|job| job.new.id).chain([root]).collect();
+    for job in &family {
+        queue.jobs.remove(job);
+        queue.deliveries.retain(|(of, _)| of != job);
+    }
+    family
 }

@@ -1,13 +1,21 @@
 //! A page of jobs, newest first.
 
+use procession_core::id::JobId;
 use procession_core::job::{JobRecord, ResultSummary};
 
 use super::queue::Queue;
 use crate::store::Query;
 
 pub(super) fn list(queue: &Queue, query: &Query) -> Vec<JobRecord> {
-    let newest_first = queue.jobs.values().rev().map(|job| job.record());
+    let newest_first = queue.jobs.values().rev().map(|job| queue.record(job));
     newest_first.filter(|job| matches(query, job)).take(query.limit).map(line).collect()
+}
+
+/// The children of a parent, by their index.
+pub(super) fn children(queue: &Queue, parent: JobId, from: u32, most: usize) -> Vec<JobRecord> {
+    let mut children: Vec<JobRecord> = queue.children(parent).map(|job| queue.record(job)).collect();
+    children.sort_by_key(|child| child.index);
+    children.into_iter().filter(|child| child.index >= Some(from)).take(most).map(line).collect()
 }
 
 fn matches(query: &Query, job: &JobRecord) -> bool {

@@ -7,6 +7,7 @@ mod cancel;
 mod claim;
 mod delete;
 mod expire;
+mod family;
 mod finish;
 mod list;
 mod query;

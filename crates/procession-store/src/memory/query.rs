@@ -6,7 +6,9 @@ use procession_core::job::{AttemptRecord, Claimed, StoredPayload};
 use procession_core::placeholder::RequestValues;
 use procession_core::state::JobState;
 
-use super::queue::Queue;
+use super::family;
+use super::queue::{Job, Queue};
+use crate::store::Standing;
 
 pub(super) fn claimed_by(queue: &Queue, node: &str) -> Vec<(Claimed, [u8; 16])> {
     let running = queue.jobs.values().filter(|job| job.state == JobState::Running);
@@ -24,9 +26,10 @@ pub(super) fn next_due(queue: &Queue) -> Option<Timestamp> {
     let waiting = queue.jobs.values().filter(|job| job.waits());
     let due = waiting.flat_map(|job| {
         let promoted = (job.state == JobState::Scheduled).then_some(job.run_at);
-        promoted.into_iter().chain(job.new.expires_at)
+        promoted.into_iter().chain(job.expires_at)
     });
-    due.min()
+    let families = queue.jobs.values().filter(|job| job.end.is_none() && !job.late);
+    due.chain(families.filter_map(|job| job.deadline())).min()
 }
 
 pub(super) fn payload(queue: &Queue, job: JobId) -> Option<(StoredPayload, RequestValues)> {
@@ -62,8 +65,21 @@ pub(super) fn ids_ending(queue: &Queue, suffix: &str, most: usize) -> Vec<JobId>
     newest_first.filter(|id| id.to_string().replace('-', "").ends_with(&suffix)).take(most).copied().collect()
 }
 
-pub(super) fn position(queue: &Queue, job: JobId) -> Option<u64> {
+pub(super) fn standing(queue: &Queue, job: JobId) -> Option<Standing> {
     let job = queue.jobs.get(&job).filter(|job| job.state == JobState::Queued)?;
-    let queued = queue.of(&job.new.task).filter(|other| other.state == JobState::Queued);
-    Some(queued.filter(|other| other.place() < job.place()).count() as u64)
+    let before = |other: &&Job| {
+        let beside = job.joins || (other.new.task == job.new.task && other.group() == job.group());
+        other.state == JobState::Queued && other.joins == job.joins && beside && other.place() < job.place()
+    };
+    let ahead = queue.jobs.values().filter(before).count() as u64;
+    if job.joins {
+        return Some(Standing { ahead, joins: true, ..Standing::default() });
+    }
+    let lane = job.new.lane.as_ref();
+    Some(Standing {
+        ahead,
+        lane_running: lane.map(|lane| queue.held_by_lane(&job.new.task, lane)),
+        family: job.parent().and_then(|parent| family::standing(queue, parent)),
+        joins: false,
+    })
 }

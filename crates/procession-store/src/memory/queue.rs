@@ -1,8 +1,11 @@
 //! What the model knows: every job with all that happened to it, every task that was named.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use procession_core::api::ms_between;
+use procession_core::family::{OnFailure, is_failure};
 use procession_core::id::{JobId, TaskName};
 use procession_core::job::{
     Artifact, AttemptRecord, Claimed, JobRecord, Lease, NewJob, Progress, ResultSummary, StoredPayload,
@@ -10,9 +13,12 @@ use procession_core::job::{
 use procession_core::limits::Limit;
 use procession_core::outcome::{CancelledBy, Outcome};
 use procession_core::record::Containment;
+use procession_core::retry::History;
 use procession_core::state::{JobState, Move};
 
+use super::family;
 use crate::error::StoreError;
+use crate::store::{Effects, Room};
 
 /// Everything.
 #[derive(Default)]
@@ -24,23 +30,62 @@ pub(super) struct Queue {
     /// The task served last.
     pub turn: Option<TaskName>,
     /// The limits of the last claim.
-    pub asked: Option<BTreeMap<TaskName, Limit>>,
+    pub asked: Option<BTreeMap<TaskName, Room>>,
+    /// What is to follow the ends of jobs: which of their `follow_ups`.
+    pub deliveries: Vec<(JobId, usize)>,
 }
 
 /// A task: what of it cannot be counted from the jobs that are there.
 #[derive(Default)]
 pub(super) struct Task {
     pub paused: bool,
+    /// See [`procession_core::rate`].
+    pub paid_until: Option<Timestamp>,
+    /// The lane and the family served last.
+    pub turn: Option<Group>,
     pub finished: u64,
     pub failed: u64,
 }
 
+/// Jobs of a task that share a lane and a parent.
+pub(super) type Group = (Option<String>, Option<JobId>);
+
+/// Where a child stands among its kin.
+#[derive(Clone, Copy)]
+pub(super) struct Kin {
+    pub parent: JobId,
+    pub root: JobId,
+    pub index: u32,
+}
+
+/// What a parent was told of its family.
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    pub max_running: Limit,
+    pub stops: bool,
+    pub joins: bool,
+    pub join_decides: bool,
+    pub timeout: Option<Duration>,
+}
+
 /// A job and its history.
 pub(super) struct Job {
+    /// Its family's children are jobs of their own.
     pub new: NewJob,
+    pub kin: Option<Kin>,
     pub state: JobState,
     /// Its place in the queue, or when it enters it.
     pub run_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    /// It waits for another attempt.
+    pub retrying: bool,
+    /// When its family began.
+    pub begun_at: Option<Timestamp>,
+    /// Its family's time was over.
+    pub late: bool,
+    /// Its children are over: it waits for a slot, or for its result.
+    pub joins: bool,
+    pub gathers: bool,
     pub attempt: u32,
     pub deferred: u32,
     /// The last claim; kept after a release.
@@ -71,15 +116,45 @@ pub(super) struct End {
     pub progress: Option<Progress>,
 }
 
+impl End {
+    /// Nothing was left.
+    pub(super) fn of(outcome: Outcome, finished_at: Timestamp) -> Self {
+        let result = ResultSummary::None;
+        Self { outcome, finished_at, cancel_at: None, result, artifacts: vec![], progress: None }
+    }
+}
+
 impl Queue {
     /// The jobs of a task.
     pub(super) fn of<'a>(&'a self, task: &'a TaskName) -> impl Iterator<Item = &'a Job> {
         self.jobs.values().filter(move |job| job.new.task == *task)
     }
 
+    /// The children of a job.
+    pub(super) fn children(&self, parent: JobId) -> impl Iterator<Item = &Job> {
+        self.jobs.values().filter(move |job| job.parent() == Some(parent))
+    }
+
+    /// Its children that failed.
+    pub(super) fn failed(&self, parent: JobId) -> u64 {
+        let ends = self.children(parent).filter_map(|child| child.end.as_ref());
+        ends.filter(|end| is_failure(&end.outcome)).count() as u64
+    }
+
     /// How many slots a task holds.
     pub(super) fn running(&self, task: &TaskName) -> u64 {
         self.of(task).filter(|job| job.state == JobState::Running).count() as u64
+    }
+
+    /// How much of its limit a task holds.
+    pub(super) fn held(&self, task: &TaskName) -> u64 {
+        self.of(task).filter(|job| job.is_busy()).count() as u64
+    }
+
+    /// The same of one of its lanes.
+    pub(super) fn held_by_lane(&self, task: &TaskName, lane: &str) -> u64 {
+        let of_lane = |job: &&Job| job.new.lane.as_deref() == Some(lane) && job.is_busy();
+        self.of(task).filter(of_lane).count() as u64
     }
 
     /// The job that runs under this lease.
@@ -88,22 +163,26 @@ impl Queue {
         (job.state == JobState::Running && job.holds(lease)).then_some(job)
     }
 
-    /// Ends a job without an attempt that ended.
-    pub(super) fn end(&mut self, id: JobId, by: CancelledBy, at: Timestamp) -> Result<(), StoreError> {
+    /// Ends a job; what that means for its family is `family::child_over`'s.
+    pub(super) fn end(&mut self, id: JobId, end: End, effects: &mut Effects) -> Result<(), StoreError> {
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
-        job.step(Move::Finish(JobState::Cancelled))?;
-        job.end = Some(End {
-            outcome: Outcome::cancelled(by),
-            finished_at: at,
-            cancel_at: job.cancel.map(|(at, _)| at),
-            result: ResultSummary::None,
-            artifacts: vec![],
-            progress: None,
-        });
+        job.step(Move::Finish(end.outcome.state()))?;
+        let followed = job.new.follow_ups.iter().enumerate();
+        let met = followed.filter(|(_, what)| what.on.iter().any(|on| on.matches(&end.outcome)));
+        let met: Vec<(JobId, usize)> = met.map(|(ordinal, _)| (id, ordinal)).collect();
+        effects.tells |= !met.is_empty();
+        self.deliveries.extend(met);
+        job.end = Some(End { cancel_at: job.cancel.map(|(at, _)| at), ..end });
         let task = self.tasks.entry(job.new.task.clone()).or_default();
         task.finished += 1;
-        task.failed += 1;
+        task.failed += u64::from(job.state != JobState::Succeeded);
         Ok(())
+    }
+
+    /// What is stored of a job.
+    pub(super) fn record(&self, job: &Job) -> JobRecord {
+        let children = job.new.family.as_ref().map(|_| family::counts(self, job.new.id));
+        JobRecord { children, ..job.record() }
     }
 }
 
@@ -118,13 +197,68 @@ impl Job {
         held.is_some_and(|held| (held.fence, held.claim_id) == (lease.fence, lease.claim_id))
     }
 
+    pub(super) fn parent(&self) -> Option<JobId> {
+        self.kin.map(|kin| kin.parent)
+    }
+
+    /// Whether it has a place under the limits of its task.
+    pub(super) fn is_busy(&self) -> bool {
+        self.end.is_none() && (self.state == JobState::Running || self.begun_at.is_some())
+    }
+
+    /// Whether admission counts it.
+    pub(super) fn is_counted(&self) -> bool {
+        match self.state {
+            JobState::Running | JobState::Waiting => true,
+            JobState::Queued => self.kin.is_none(),
+            JobState::Scheduled => self.kin.is_none() && !self.retrying,
+            _ => false,
+        }
+    }
+
+    /// Whether a lane or a family brings it to its slot.
+    pub(super) fn is_queued(&self) -> bool {
+        self.state == JobState::Queued && !self.joins
+    }
+
+    pub(super) fn group(&self) -> Group {
+        (self.new.lane.clone(), self.parent())
+    }
+
+    /// What its family was told.
+    pub(super) fn rules(&self) -> Rules {
+        let family = self.new.family.as_ref();
+        Rules {
+            max_running: family.map_or(Limit::Unlimited, |family| family.max_running),
+            stops: family.is_some_and(|family| family.on_failure == OnFailure::Stop),
+            joins: family.is_some_and(|family| family.join),
+            join_decides: family.is_some_and(|family| family.join_decides),
+            timeout: family.and_then(|family| family.timeout),
+        }
+    }
+
+    /// When its family's time is over.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        self.begun_at?.checked_add(self.rules().timeout?).ok()
+    }
+
+    pub(super) fn timed_out(&self) -> Outcome {
+        let limit_ms = self.rules().timeout.map_or(0, |limit| limit.as_millis() as u64);
+        Outcome::TimedOut { limit_ms, code: None, signal: None }
+    }
+
+    /// A family without a join is its own and only attempt.
+    pub(super) fn shown_attempt(&self) -> u32 {
+        if self.end.is_some() && self.begun_at.is_some() { self.attempt.max(1) } else { self.attempt }
+    }
+
     pub(super) fn waits(&self) -> bool {
         matches!(self.state, JobState::Scheduled | JobState::Queued)
     }
 
     /// Whether its time to wait is over.
     pub(super) fn expired(&self, now: Timestamp) -> bool {
-        self.new.expires_at.is_some_and(|at| at <= now)
+        self.expires_at.is_some_and(|at| at <= now)
     }
 
     /// Its place in the queue of its task: smaller is sooner.
@@ -139,14 +273,16 @@ impl Job {
             payload: self.new.payload.clone(),
             request: self.new.request.clone(),
             submitted_at: self.new.submitted_at,
-            index: None,
-            parent: None,
+            index: self.kin.map(|kin| kin.index),
+            parent: self.parent(),
             deferred: self.deferred,
+            history: History::of(self.attempts.iter().filter_map(|(_, attempt)| attempt.outcome.as_ref())),
+            begun_at: self.begun_at,
             cancel_requested: self.cancel.is_some(),
         }
     }
 
-    pub(super) fn record(&self) -> JobRecord {
+    fn record(&self) -> JobRecord {
         let last = self.attempts.iter().map(|(_, last)| last).find(|last| last.attempt == self.attempt);
         let held = self.claim.as_ref().filter(|_| self.state == JobState::Running);
         let end = self.end.as_ref();
@@ -155,25 +291,29 @@ impl Job {
             id: self.new.id,
             task: self.new.task.clone(),
             state: self.state,
-            attempt: self.attempt,
-            max_attempts: 1,
+            attempt: self.shown_attempt(),
+            max_attempts: self.new.max_attempts,
             outcome: end.map(|end| end.outcome.clone()),
             submitted_at: self.new.submitted_at,
             run_at: if self.state == JobState::Scheduled { Some(self.run_at) } else { self.new.run_at },
-            expires_at: self.new.expires_at,
-            started_at: last.and_then(|last| last.started_at).or(started.map(|(at, _)| at)),
+            expires_at: if end.is_some() { self.new.expires_at } else { self.expires_at },
+            started_at: self.begun_at.or(last.and_then(|last| last.started_at)).or(started.map(|(at, _)| at)),
             finished_at: end.map(|end| end.finished_at),
-            run_ms: last.and_then(|last| last.run_ms),
+            run_ms: match (self.begun_at, end) {
+                (Some(begun), Some(end)) => Some(ms_between(begun, end.finished_at)),
+                _ => last.and_then(|last| last.run_ms),
+            },
             cancel_requested_at: end.map_or(self.cancel.map(|(at, _)| at), |end| end.cancel_at),
             usage: last.and_then(|last| last.usage),
             output: last.and_then(|last| last.output.clone()),
             result: end.map(|end| end.result.clone()).unwrap_or_default(),
             artifacts: end.map(|end| end.artifacts.clone()).unwrap_or_default(),
             progress: end.and_then(|end| end.progress.clone()),
-            parent: None,
-            index: None,
+            parent: self.parent(),
+            index: self.kin.map(|kin| kin.index),
+            children: None,
             retry_of: self.new.retry_of,
-            lane: None,
+            lane: self.new.lane.clone(),
             labels: self.new.labels.clone(),
             priority: self.new.priority,
             submitted_by: self.new.submitted_by.clone(),

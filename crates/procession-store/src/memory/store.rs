@@ -5,16 +5,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use procession_core::family::ChildEnd;
 use procession_core::id::{JobId, TaskName};
-use procession_core::job::{AttemptRecord, Claimed, Finished, JobRecord, Lease, NewJob, StoredPayload};
+use procession_core::job::{
+    AttemptRecord, Claimed, FamilyEnd, Finished, JobRecord, Lease, NewJob, StoredPayload,
+};
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::Containment;
 
-use super::queue::{self, Queue};
-use super::{cancel, claim, delete, expire, finish, list, query, release, started, submit, tasks};
+use super::queue::Queue;
+use super::{cancel, claim, delete, expire, family, finish, list, query, release, started, submit, tasks};
 use crate::error::StoreError;
-use crate::store::{Applied, Cancelled, Claim, ClaimedBatch, Deleted, Query, Store, Submitted, TaskCounts};
+use crate::store::{
+    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, Effects, Query, Standing, Store, Submitted,
+    TaskCounts,
+};
 
 /// A store in memory.
 #[derive(Default)]
@@ -36,7 +42,7 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn submit(&self, job: NewJob) -> Result<Submitted, StoreError> {
-        Ok(submit::submit(&mut self.queue(), job))
+        submit::submit(&mut self.queue(), job)
     }
 
     async fn claim(&self, claim: Claim) -> Result<ClaimedBatch, StoreError> {
@@ -56,11 +62,27 @@ impl Store for MemoryStore {
         Ok(started::started(&mut self.queue(), lease, at, containment))
     }
 
-    async fn finish(&self, finished: Finished) -> Result<Applied, StoreError> {
+    async fn finish(&self, finished: Finished) -> Result<Change, StoreError> {
         finish::finish(&mut self.queue(), finished)
     }
 
-    async fn release(&self, lease: Lease, not_before: Option<Timestamp>) -> Result<Applied, StoreError> {
+    async fn gather(&self, end: FamilyEnd) -> Result<Change, StoreError> {
+        family::gather(&mut self.queue(), end)
+    }
+
+    async fn to_gather(&self, most: usize) -> Result<Vec<JobId>, StoreError> {
+        Ok(family::to_gather(&self.queue(), most))
+    }
+
+    async fn child_ends(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<ChildEnd>, StoreError> {
+        Ok(family::child_ends(&self.queue(), parent, from, most))
+    }
+
+    async fn children(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<JobRecord>, StoreError> {
+        Ok(list::children(&self.queue(), parent, from, most))
+    }
+
+    async fn release(&self, lease: Lease, not_before: Option<Timestamp>) -> Result<Change, StoreError> {
         release::release(&mut self.queue(), lease, not_before)
     }
 
@@ -68,7 +90,7 @@ impl Store for MemoryStore {
         cancel::cancel(&mut self.queue(), job, by, at)
     }
 
-    async fn expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
+    async fn expire(&self, now: Timestamp) -> Result<Effects, StoreError> {
         expire::expire(&mut self.queue(), now)
     }
 
@@ -86,7 +108,8 @@ impl Store for MemoryStore {
     }
 
     async fn get(&self, job: JobId) -> Result<Option<JobRecord>, StoreError> {
-        Ok(self.queue().jobs.get(&job).map(queue::Job::record))
+        let queue = self.queue();
+        Ok(queue.jobs.get(&job).map(|job| queue.record(job)))
     }
 
     async fn payload(&self, job: JobId) -> Result<Option<(StoredPayload, RequestValues)>, StoreError> {
@@ -105,8 +128,8 @@ impl Store for MemoryStore {
         Ok(query::ids_ending(&self.queue(), suffix, most))
     }
 
-    async fn position(&self, job: JobId) -> Result<Option<u64>, StoreError> {
-        Ok(query::position(&self.queue(), job))
+    async fn standing(&self, job: JobId) -> Result<Option<Standing>, StoreError> {
+        Ok(query::standing(&self.queue(), job))
     }
 
     async fn delete(&self, job: JobId) -> Result<Deleted, StoreError> {

@@ -27,6 +27,7 @@ pub(super) fn stats(queue: &Queue) -> BTreeMap<TaskName, TaskCounts> {
             finished: task.finished,
             failed: task.failed,
             paused: task.paused,
+            families: queue.of(name).filter(|job| job.end.is_none() && job.begun_at.is_some()).count() as u64,
         };
         (name.clone(), counts)
     });

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use procession_core::id::{AttemptNumber, ClaimId, Fence, JobId, TaskName};
 use procession_core::job::Lease;
-use procession_core::outcome::{CancelledBy, Outcome};
+use procession_core::outcome::CancelledBy;
 use procession_core::record::{Containment, OutputPlace};
 use procession_core::state::{JobState, Move};
 use rusqlite::Row;
@@ -92,22 +92,6 @@ pub(super) fn from_maybe_json<T: DeserializeOwned + Default>(text: Option<&str>)
     text.map_or_else(|| Ok(T::default()), from_json)
 }
 
-/// The name an outcome has in its JSON form.
-pub(super) fn kind(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Exited { .. } => "exited",
-        Outcome::Signaled { .. } => "signaled",
-        Outcome::OomKilled => "oom_killed",
-        Outcome::SpawnFailed { .. } => "spawn_failed",
-        Outcome::ChildrenFailed { .. } => "children_failed",
-        Outcome::ResultMissing => "result_missing",
-        Outcome::BadResult { .. } => "bad_result",
-        Outcome::TimedOut { .. } => "timed_out",
-        Outcome::Cancelled { .. } => "cancelled",
-        Outcome::Lost { .. } => "lost",
-    }
-}
-
 pub(super) fn cancelled_by(by: CancelledBy) -> &'static str {
     match by {
         CancelledBy::Client => "client",
@@ -160,7 +144,7 @@ pub(super) fn place(text: &str) -> Result<OutputPlace, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use procession_core::outcome::LostReason;
+    use procession_core::outcome::{LostReason, Outcome};
 
     #[test]
     fn kinds_are_the_tags_of_the_json_form() {
@@ -178,7 +162,7 @@ mod tests {
             Outcome::Lost { reason: LostReason::Reboot },
         ] {
             let tag = serde_json::to_value(&value).expect("plain data")["kind"].clone();
-            assert_eq!(tag, kind(&value));
+            assert_eq!(tag, value.kind());
             assert_eq!(from_json(&json(&value)), Ok(value));
         }
     }

@@ -1,4 +1,5 @@
-//! Removing finished jobs, one by name or many by age. Totals stay: they count what was.
+//! Removing finished jobs, one by name or many by age, each with all below it. Totals stay: they
+//! count what was.
 
 use jiff::Timestamp;
 use procession_core::id::JobId;
@@ -10,9 +11,10 @@ use crate::error::StoreError;
 use crate::store::Deleted;
 
 pub(super) const STANDING: &str = "
-    SELECT EXISTS (SELECT 1 FROM done WHERE job = ?1), EXISTS (SELECT 1 FROM job WHERE id = ?1)";
+    SELECT EXISTS (SELECT 1 FROM done WHERE job = ?1), root FROM job WHERE id = ?1";
 pub(super) const OLD: &str = "
-    SELECT job FROM done WHERE finished_at < ?1 ORDER BY finished_at, job LIMIT ?2";
+    SELECT job FROM done WHERE finished_at < ?1 AND parent IS NULL ORDER BY finished_at, job LIMIT ?2";
+pub(super) const BELOW: &str = "SELECT id FROM job WHERE root = ?1 AND root IS NOT NULL ORDER BY id";
 pub(super) const LABELS: &str = "
     DELETE FROM label WHERE (name, value, job) IN (
         SELECT pair.key, pair.value, job.id FROM job, json_each(job.labels) AS pair WHERE job.id = ?1)";
@@ -20,36 +22,55 @@ pub(super) const KEYS: &str = "
     DELETE FROM idempotency WHERE (task, principal, key) IN (
         SELECT task, principal, idempotency_key FROM job WHERE id = ?1)";
 pub(super) const DELIVERIES: &str = "DELETE FROM delivery WHERE job = ?1";
+pub(super) const FAMILY: &str = "DELETE FROM family WHERE job = ?1";
 pub(super) const ATTEMPTS: &str = "DELETE FROM attempt WHERE job = ?1";
 pub(super) const DONE: &str = "DELETE FROM done WHERE job = ?1";
 pub(super) const JOB: &str = "DELETE FROM job WHERE id = ?1";
 
 pub(super) fn delete(tx: &mut Tx<'_>, job: JobId) -> Result<Deleted, StoreError> {
     let id = job.as_bytes().as_slice();
-    let standing = statement::one(tx.conn, STANDING, [id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let standing = statement::one(tx.conn, STANDING, [id], |row| {
+        Ok((row.get::<_, bool>(0)?, column::maybe_id(row, "root")?))
+    })?;
     match standing {
-        Some((true, _)) => {
-            remove(tx.conn, job)?;
-            Ok(Deleted::Deleted)
+        Some((true, None)) => {
+            let mut removed = Vec::new();
+            remove_family(tx.conn, job, &mut removed)?;
+            Ok(Deleted::Deleted(removed))
         }
-        Some((false, true)) => Ok(Deleted::Unfinished),
-        _ => Ok(Deleted::Unknown),
+        Some((_, Some(root))) => Ok(Deleted::OfFamily(root)),
+        Some((false, None)) => Ok(Deleted::Unfinished),
+        None => Ok(Deleted::Unknown),
     }
 }
 
 pub(super) fn prune(tx: &mut Tx<'_>, before: Timestamp, most: usize) -> Result<Vec<JobId>, StoreError> {
     let values = params![column::micros(before), column::number(most as u64)];
     let old = statement::all(tx.conn, OLD, values, |row| column::id(row, "job"))?;
-    for job in &old {
-        remove(tx.conn, *job)?;
+    let mut removed = Vec::new();
+    for job in old {
+        // A family goes as a whole; the next call goes on where a large one filled this one.
+        if removed.len() < most {
+            remove_family(tx.conn, job, &mut removed)?;
+        }
     }
-    Ok(old)
+    Ok(removed)
+}
+
+/// Removes a job that is over, and all below it, which was over before it.
+fn remove_family(conn: &Connection, root: JobId, removed: &mut Vec<JobId>) -> Result<(), StoreError> {
+    let below = statement::all(conn, BELOW, [root.as_bytes().as_slice()], |row| column::id(row, "id"))?;
+    for job in below.into_iter().chain([root]) {
+        remove(conn, job)?;
+        removed.push(job);
+    }
+    Ok(())
 }
 
 /// Removes a job that has no row in `live`.
 pub(super) fn remove(conn: &Connection, job: JobId) -> Result<(), StoreError> {
     // The job's own row says which labels and key are its, so it goes last.
-    for sql in [LABELS, KEYS, DELIVERIES, ATTEMPTS, DONE, JOB] {
+    for sql in [LABELS, KEYS, DELIVERIES, FAMILY, ATTEMPTS, DONE, JOB] {
         statement::run(conn, sql, [job.as_bytes().as_slice()])?;
     }
     Ok(())

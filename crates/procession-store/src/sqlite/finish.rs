@@ -1,17 +1,33 @@
-//! Recording how an attempt ended: its row leaves `live`, `attempt` and `done` get theirs.
+//! Recording how an attempt ended: `attempt` gets its row, and the job's leaves `live`, or waits
+//! there for its next attempt.
 
-use procession_core::job::{Finished, Lease, ResultSummary};
-use procession_core::state::{JobState, Move};
+use procession_core::job::{Finished, Lease, Then};
+use procession_core::state::Move;
 use rusqlite::{Connection, Row, params};
 
+use super::ending::{Estate, Leaving, end, leaving};
+use super::ledger::Place;
 use super::writer::Tx;
-use super::{column, statement};
+use super::{column, family, statement};
 use crate::error::StoreError;
-use crate::store::Applied;
+use crate::store::{Applied, Change, Effects};
 
-pub(super) const LEAVE: &str = "
-    DELETE FROM live WHERE job = ?1 AND fence = ?2 AND claim_id = ?3 AND state = 'running'
-    RETURNING task, attempt, node, claimed_at, started_at, containment, cancel_at";
+pub(super) const LEAVE: &str = concat!(
+    "DELETE FROM live WHERE job = ?1 AND fence = ?2 AND claim_id = ?3 AND state = 'running' RETURNING ",
+    leaving!(),
+    ", node, claimed_at, started_at, containment"
+);
+// Not one whose end was asked for meanwhile, or whose family's time is over.
+pub(super) const MAY_GO_ON: &str = concat!(
+    "SELECT ",
+    leaving!(),
+    ", node, claimed_at, started_at, containment FROM live
+    WHERE job = ?1 AND fence = ?2 AND claim_id = ?3 AND state = 'running' AND cancel_at IS NULL AND late = 0"
+);
+pub(super) const AGAIN: &str = "
+    UPDATE live SET state = 'scheduled', retrying = 1, holds_slot = 0, run_at = ?2, expires_at = ?3,
+        started_at = NULL, containment = NULL
+    WHERE job = ?1";
 pub(super) const RECORDED: &str = "
     SELECT 1 FROM attempt WHERE job = ?1 AND attempt = ?2 AND fence = ?3 AND claim_id = ?4";
 pub(super) const INSERT_ATTEMPT: &str = "
@@ -21,45 +37,55 @@ pub(super) const INSERT_ATTEMPT: &str = "
         stderr_place, stdout_tail, stderr_tail)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
         ?21, ?22, ?23, ?24, ?25, ?26)";
-pub(super) const INSERT_DONE: &str = "
-    INSERT INTO done (job, task, state, kind, outcome, attempt, finished_at, cancel_at, artifacts,
-        progress, progress_message, result_json, result_len, result)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
-pub(super) fn finish(tx: &mut Tx<'_>, finished: &Finished) -> Result<Applied, StoreError> {
+pub(super) fn finish(tx: &mut Tx<'_>, finished: &Finished) -> Result<Change, StoreError> {
     let lease = finished.lease;
-    let values = params![lease.job.as_bytes().as_slice(), column::number(lease.fence.0), lease.claim_id.0];
+    let id = lease.job.as_bytes().as_slice();
+    let values = params![id, column::number(lease.fence.0), lease.claim_id.0];
+    if let Then::Retry { at, expires_at } = finished.then
+        && let Some(left) = statement::one(tx.conn, MAY_GO_ON, values, Left::read)?
+    {
+        insert_attempt(tx.conn, finished, &left)?;
+        let (at, expires_at) = (column::micros(at), expires_at.map(column::micros));
+        statement::run(tx.conn, AGAIN, params![id, at, expires_at])?;
+        let place = left.leaving.place();
+        let waits = Place { retrying: true, ..place.to(column::after(place.state, Move::Retry)?) };
+        tx.ledger.moved(left.leaving.task, place, waits)?;
+        tx.ledger.lanes.freed(left.leaving.task, &left.leaving.group);
+        return Ok(Change::alone(Applied::Applied));
+    }
     let Some(left) = statement::one(tx.conn, LEAVE, values, Left::read)? else {
-        return recorded(tx.conn, lease);
+        return Ok(Change::alone(recorded(tx.conn, lease)?));
     };
-    let state = column::after(JobState::Running, Move::Finish(finished.outcome.state()))?;
     insert_attempt(tx.conn, finished, &left)?;
-    insert_done(tx.conn, finished, &left, state)?;
-    tx.ledger.moved(left.task, JobState::Running, state)?;
-    Ok(Applied::Applied)
+    let leaving = &left.leaving;
+    let outcome = match leaving.is_parent {
+        true => family::joined(tx.conn, leaving.job, &finished.outcome)?,
+        false => finished.outcome.clone(),
+    };
+    let mut effects = Effects::default();
+    end(tx, leaving, &outcome, finished.finished_at, Estate::of(finished), &mut effects)?;
+    family::child_over(tx, leaving.group.parent, &outcome, finished.finished_at, &mut effects)?;
+    Ok(Change { applied: Applied::Applied, effects })
 }
 
 /// What the row in `live` knew.
 struct Left {
-    task: i64,
-    attempt: u32,
+    leaving: Leaving,
     node: String,
     claimed_at: i64,
     started_at: Option<i64>,
     containment: Option<String>,
-    cancel_at: Option<i64>,
 }
 
 impl Left {
     fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         Ok(Self {
-            task: row.get(0)?,
-            attempt: row.get(1)?,
-            node: row.get(2)?,
-            claimed_at: row.get(3)?,
-            started_at: row.get(4)?,
-            containment: row.get(5)?,
-            cancel_at: row.get(6)?,
+            leaving: Leaving::of(row)?,
+            node: row.get("node")?,
+            claimed_at: row.get("claimed_at")?,
+            started_at: row.get("started_at")?,
+            containment: row.get("containment")?,
         })
     }
 }
@@ -79,11 +105,11 @@ fn insert_attempt(conn: &Connection, finished: &Finished, left: &Left) -> Result
     let (lease, output, usage) = (finished.lease, &finished.output, finished.usage);
     let values = params![
         lease.job.as_bytes().as_slice(),
-        left.attempt,
+        left.leaving.attempt,
         column::number(lease.fence.0),
         lease.claim_id.0,
         left.node,
-        column::kind(&finished.outcome),
+        finished.outcome.kind(),
         column::json(&finished.outcome),
         left.claimed_at,
         // One that was lost may have been seen running, which its finisher cannot know.
@@ -107,38 +133,5 @@ fn insert_attempt(conn: &Connection, finished: &Finished, left: &Left) -> Result
         output.stderr.tail.as_ref(),
     ];
     statement::run(conn, INSERT_ATTEMPT, values)?;
-    Ok(())
-}
-
-fn insert_done(
-    conn: &Connection,
-    finished: &Finished,
-    left: &Left,
-    state: JobState,
-) -> Result<(), StoreError> {
-    let (json, len, bytes) = match &finished.result {
-        ResultSummary::None => (None, None, None),
-        ResultSummary::Inline { json, bytes } => {
-            (Some(*json), Some(column::number(bytes.len() as u64)), Some(bytes.as_ref()))
-        }
-        ResultSummary::File { json, len } => (Some(*json), Some(column::number(*len)), None),
-    };
-    let values = params![
-        finished.lease.job.as_bytes().as_slice(),
-        left.task,
-        state.name(),
-        column::kind(&finished.outcome),
-        column::json(&finished.outcome),
-        left.attempt,
-        column::micros(finished.finished_at),
-        left.cancel_at,
-        (!finished.artifacts.is_empty()).then(|| column::json(&finished.artifacts)),
-        finished.progress.as_ref().map(|progress| progress.fraction),
-        finished.progress.as_ref().map(|progress| &progress.message),
-        json,
-        len,
-        bytes,
-    ];
-    statement::run(conn, INSERT_DONE, values)?;
     Ok(())
 }

@@ -2,29 +2,67 @@
 //! so it keeps them in memory, changes them there with every row that moves, and writes
 //! what changed once, in the transaction of those rows.
 //!
-//! How many jobs run is not here: limits are counted from the rows that hold a slot.
+//! How many jobs run is not here: limits are counted from the rows that hold a slot. Which lanes
+//! of a task are worth a look is ([`Lanes`]), but not whether they have room.
 
 use std::collections::{BTreeMap, HashMap};
 
-use procession_core::id::{Fence, TaskName};
-use procession_core::limits::Limit;
+use procession_core::id::{Fence, JobId, TaskName};
 use procession_core::state::JobState;
 use rusqlite::{Connection, params};
 
+use super::lanes::Lanes;
 use super::{column, statement};
 use crate::error::StoreError;
+use crate::store::Room;
 
 pub(super) const TASKS: &str = "
-    SELECT id, name, paused, queued, scheduled, unfinished, finished, failed FROM task ORDER BY id";
+    SELECT id, name, paused, queued, scheduled, unfinished, finished, failed, paid_until FROM task ORDER BY id";
 pub(super) const INSERT_TASK: &str = "INSERT INTO task (id, name) VALUES (?1, ?2)";
 pub(super) const UPDATE_TASK: &str = "
-    UPDATE task SET paused = ?2, queued = ?3, scheduled = ?4, unfinished = ?5, finished = ?6, failed = ?7
+    UPDATE task SET paused = ?2, queued = ?3, scheduled = ?4, unfinished = ?5, finished = ?6, failed = ?7,
+        paid_until = ?8
     WHERE id = ?1";
 pub(super) const FENCE: &str = "SELECT fence FROM meta";
 pub(super) const UPDATE_FENCE: &str = "UPDATE meta SET fence = ?1";
 pub(super) const RECOUNT: &str = "SELECT task, state, count(*) FROM live GROUP BY task, state";
-pub(super) const RETRYING: &str = "
-    SELECT task, count(*) FROM live WHERE state = 'scheduled' AND retrying = 1 GROUP BY task";
+pub(super) const NOT_COUNTED: &str = "
+    SELECT task, count(*) FROM live
+    WHERE parent IS NULL AND state = 'scheduled' AND retrying = 1 GROUP BY task
+    UNION ALL
+    SELECT task, count(*) FROM live
+    WHERE parent IS NOT NULL AND state IN ('queued', 'scheduled') GROUP BY task";
+
+/// Where a job stands, as its task counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub state: JobState,
+    /// A family brought it: it asked for no place in the queue.
+    pub child: bool,
+    /// It waits for another attempt.
+    pub retrying: bool,
+}
+
+impl Place {
+    pub(super) fn new(state: JobState, parent: Option<JobId>) -> Self {
+        Self { state, child: parent.is_some(), retrying: false }
+    }
+
+    /// The same job in another state.
+    pub(super) fn to(self, state: JobState) -> Self {
+        Self { state, retrying: false, ..self }
+    }
+
+    /// Whether admission counts it.
+    fn is_counted(self) -> bool {
+        match self.state {
+            JobState::Running | JobState::Waiting => true,
+            JobState::Queued => !self.child,
+            JobState::Scheduled => !self.child && !self.retrying,
+            _ => false,
+        }
+    }
+}
 
 /// A task's row.
 #[derive(Clone, Debug)]
@@ -35,6 +73,8 @@ pub(super) struct Task {
     pub queued: i64,
     pub scheduled: i64,
     pub unfinished: i64,
+    /// See [`procession_core::rate`].
+    pub paid_until: Option<i64>,
     finished: i64,
     failed: i64,
     changed: bool,
@@ -51,7 +91,9 @@ pub(super) struct Ledger {
     /// The task served last; the next claim begins with the one after it.
     pub turn: Option<TaskName>,
     /// The limits of the last claim: which queued jobs could take a slot.
-    pub asked: Option<BTreeMap<TaskName, Limit>>,
+    pub asked: Option<BTreeMap<TaskName, Room>>,
+    /// Where there are jobs to be given.
+    pub lanes: Lanes,
 }
 
 impl Ledger {
@@ -65,6 +107,7 @@ impl Ledger {
             fence_changed: false,
             turn: None,
             asked: None,
+            lanes: Lanes::default(),
         };
         ledger.reload(conn)?;
         let counted = count(conn)?;
@@ -92,6 +135,7 @@ impl Ledger {
                 unfinished: row.get(5)?,
                 finished: row.get(6)?,
                 failed: row.get(7)?,
+                paid_until: row.get(8)?,
                 changed: false,
             })
         })?;
@@ -102,6 +146,7 @@ impl Ledger {
         let fence = statement::one(conn, FENCE, [], |row| column::count(row.get(0)?))?;
         self.fence = fence.ok_or_else(|| column::corrupt("no row in meta"))?;
         self.fence_changed = false;
+        self.lanes.forget();
         Ok(())
     }
 
@@ -115,7 +160,8 @@ impl Ledger {
                 task.scheduled,
                 task.unfinished,
                 task.finished,
-                task.failed
+                task.failed,
+                task.paid_until
             ];
             statement::run(conn, UPDATE_TASK, values)?;
             task.changed = false;
@@ -152,6 +198,7 @@ impl Ledger {
             unfinished: 0,
             finished: 0,
             failed: 0,
+            paid_until: None,
             changed: false,
         });
         Ok(&self.tasks[at])
@@ -173,14 +220,22 @@ impl Ledger {
         Fence(self.fence)
     }
 
+    /// All that was taken of a task under its rate is paid for then.
+    pub(super) fn paid(&mut self, task: i64, until: i64) -> Result<(), StoreError> {
+        let task = self.at(task)?;
+        task.paid_until = Some(until);
+        task.changed = true;
+        Ok(())
+    }
+
     /// A job of `task` was submitted into `to`.
-    pub(super) fn entered(&mut self, task: i64, to: JobState) -> Result<(), StoreError> {
+    pub(super) fn entered(&mut self, task: i64, to: Place) -> Result<(), StoreError> {
         self.at(task)?.count(to, 1);
         Ok(())
     }
 
-    /// A job of `task` went from one state to another.
-    pub(super) fn moved(&mut self, task: i64, from: JobState, to: JobState) -> Result<(), StoreError> {
+    /// A job of `task` went from one place to another.
+    pub(super) fn moved(&mut self, task: i64, from: Place, to: Place) -> Result<(), StoreError> {
         let task = self.at(task)?;
         task.count(from, -1);
         task.count(to, 1);
@@ -208,20 +263,20 @@ pub(super) fn count(conn: &Connection) -> Result<HashMap<i64, (i64, i64, i64)>, 
             JobState::Scheduled => *scheduled += many,
             _ => {}
         }
-        *unfinished += if state == JobState::Waiting { 0 } else { many };
+        *unfinished += many;
     }
-    let retrying =
-        statement::all(conn, RETRYING, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-    for (task, many) in retrying {
+    let others =
+        statement::all(conn, NOT_COUNTED, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    for (task, many) in others {
         depths.entry(task).or_default().2 -= many;
     }
     Ok(depths)
 }
 
 impl Task {
-    fn count(&mut self, state: JobState, by: i64) {
+    fn count(&mut self, place: Place, by: i64) {
         self.changed = true;
-        match state {
+        match place.state {
             JobState::Queued => self.queued += by,
             JobState::Scheduled => self.scheduled += by,
             JobState::Running | JobState::Waiting => {}
@@ -230,7 +285,7 @@ impl Task {
                 self.failed += if over == JobState::Succeeded { 0 } else { by };
             }
         }
-        if matches!(state, JobState::Queued | JobState::Scheduled | JobState::Running) {
+        if place.is_counted() {
             self.unfinished += by;
         }
     }

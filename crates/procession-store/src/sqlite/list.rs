@@ -40,6 +40,8 @@ pub(super) const LIVE_IN_STATE: &str = "
     SELECT job FROM live WHERE task = ?1 AND state = ?2 AND job < ?3 AND job >= ?4 ORDER BY job DESC LIMIT ?5";
 pub(super) const DONE_IN_STATE: &str = "
     SELECT job FROM done WHERE task = ?1 AND state = ?2 AND job < ?3 AND job >= ?4 ORDER BY job DESC LIMIT ?5";
+pub(super) const CHILDREN: &str = "
+    SELECT id FROM job WHERE parent = ?1 AND parent IS NOT NULL AND child_index >= ?2 ORDER BY child_index LIMIT ?3";
 pub(super) const TASK_IDS: &str = "SELECT id FROM task";
 
 pub(super) fn list(conn: &Connection, query: &Query) -> Result<Vec<JobRecord>, StoreError> {
@@ -50,17 +52,31 @@ pub(super) fn list(conn: &Connection, query: &Query) -> Result<Vec<JobRecord>, S
             found => found,
         },
     };
-    let page = Page::of(query);
-    let mut found = Vec::new();
-    for id in page.ids(conn, query, task)? {
-        let job = record::job(conn, id, Extent::Line)?;
-        found.push(job.ok_or_else(|| column::corrupt(format!("job {id} is listed and not there")))?);
-    }
+    let mut found = lines(conn, Page::of(query).ids(conn, query, task)?)?;
     // Ids may be a little older than the jobs they name.
     if let Some(since) = query.since {
         found.retain(|job| job.submitted_at >= since);
     }
     Ok(found)
+}
+
+/// The children of a parent, by their index.
+pub(super) fn children(
+    conn: &Connection,
+    parent: JobId,
+    from: u32,
+    most: usize,
+) -> Result<Vec<JobRecord>, StoreError> {
+    let values = params![parent.as_bytes().as_slice(), from, column::number(most as u64)];
+    lines(conn, ids(conn, CHILDREN, values)?)
+}
+
+fn lines(conn: &Connection, ids: Vec<JobId>) -> Result<Vec<JobRecord>, StoreError> {
+    let line = |id| {
+        let job = record::job(conn, id, Extent::Line)?;
+        job.ok_or_else(|| column::corrupt(format!("job {id} is listed and not there")))
+    };
+    ids.into_iter().map(line).collect()
 }
 
 /// The stretch of ids a page is cut from.

@@ -4,30 +4,39 @@ use jiff::Timestamp;
 use procession_core::id::{JobId, TaskName};
 use procession_core::job::{Claimed, StoredPayload};
 use procession_core::placeholder::RequestValues;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
-use super::claim::payload as body;
-use super::{column, statement};
+use super::claim::{self, payload as body};
+use super::lanes::Group;
+use super::{column, family, statement};
 use crate::error::StoreError;
+use crate::store::Standing;
 
 pub(super) const PAYLOAD: &str = "SELECT payload_len, payload, request FROM job WHERE id = ?1";
 pub(super) const CLAIMED: &str = "
     SELECT live.job, live.attempt, live.fence, live.claim_id, live.boot_id, live.deferred,
         live.cancel_at IS NOT NULL AS cancelled, task.name AS task, job.payload_len, job.payload, job.request,
-        job.submitted_at, job.child_index, job.parent
+        job.submitted_at, job.child_index, job.parent, live.begun_at
     FROM live JOIN job ON job.id = live.job JOIN task ON task.id = live.task
     WHERE live.holds_slot = 1 AND live.node = ?1
     ORDER BY live.fence";
 pub(super) const NEXT_DUE: &str = "
     SELECT (SELECT min(run_at) FROM live WHERE state = 'scheduled'),
-        (SELECT min(expires_at) FROM live WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'queued'))";
+        (SELECT min(expires_at) FROM live WHERE expires_at IS NOT NULL AND state IN ('scheduled', 'queued')),
+        (SELECT min(deadline) FROM live WHERE deadline IS NOT NULL AND late = 0)";
 pub(super) const PLACE: &str = "
-    SELECT task, priority, run_at FROM live WHERE job = ?1 AND state = 'queued'";
+    SELECT task, lane, parent, priority, run_at, joins FROM live WHERE job = ?1 AND state = 'queued'";
 pub(super) const AHEAD: &str = "
-    SELECT (SELECT count(*) FROM live WHERE state = 'queued' AND task = ?1 AND priority > ?2)
-        + (SELECT count(*) FROM live WHERE state = 'queued' AND task = ?1 AND priority = ?2 AND run_at < ?3)
-        + (SELECT count(*) FROM live
-           WHERE state = 'queued' AND task = ?1 AND priority = ?2 AND run_at = ?3 AND job < ?4)";
+    SELECT (SELECT count(*) FROM live WHERE state = 'queued' AND joins = 0 AND task = ?1 AND lane IS ?5
+            AND parent IS ?6 AND priority > ?2)
+        + (SELECT count(*) FROM live WHERE state = 'queued' AND joins = 0 AND task = ?1 AND lane IS ?5
+           AND parent IS ?6 AND priority = ?2 AND run_at < ?3)
+        + (SELECT count(*) FROM live WHERE state = 'queued' AND joins = 0 AND task = ?1 AND lane IS ?5
+           AND parent IS ?6 AND priority = ?2 AND run_at = ?3 AND job < ?4)";
+pub(super) const JOINS_AHEAD: &str = "
+    SELECT count(*) FROM live
+    WHERE state = 'queued' AND joins = 1
+        AND (priority > ?1 OR (priority = ?1 AND (run_at < ?2 OR (run_at = ?2 AND job < ?3))))";
 // Ids sort by time, so an index by their ends would scatter every submission over its
 // pages; walking the index of ids itself, newest first, takes 0.1 s for a million.
 pub(super) const ENDING: &str = "SELECT id FROM job WHERE substr(id, 17 - ?1) = ?2 ORDER BY id DESC";
@@ -54,6 +63,8 @@ pub(super) fn claimed_by(conn: &Connection, node: &str) -> Result<Vec<(Claimed, 
             index: row.get("child_index")?,
             parent: column::maybe_id(row, "parent")?,
             deferred: row.get("deferred")?,
+            history: claim::history(conn, column::id(row, "job")?)?,
+            begun_at: column::maybe_time(row.get("begun_at")?)?,
             cancel_requested: row.get("cancelled")?,
         };
         Ok((claimed, row.get("boot_id")?))
@@ -62,19 +73,38 @@ pub(super) fn claimed_by(conn: &Connection, node: &str) -> Result<Vec<(Claimed, 
 
 pub(super) fn next_due(conn: &Connection) -> Result<Option<Timestamp>, StoreError> {
     let due = statement::one(conn, NEXT_DUE, [], |row| {
-        let (scheduled, expires): (Option<i64>, Option<i64>) = (row.get(0)?, row.get(1)?);
-        column::maybe_time(scheduled.into_iter().chain(expires).min())
+        let due: [Option<i64>; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
+        column::maybe_time(due.into_iter().flatten().min())
     })?;
     Ok(due.flatten())
 }
 
-pub(super) fn position(conn: &Connection, job: JobId) -> Result<Option<u64>, StoreError> {
+pub(super) fn standing(conn: &Connection, job: JobId) -> Result<Option<Standing>, StoreError> {
     let id = job.as_bytes().as_slice();
     let place = statement::one(conn, PLACE, [id], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        Ok((
+            row.get::<_, i64>(0)?,
+            Group::of(row)?,
+            row.get::<_, i64>(3)?,
+            row.get::<_, i64>(4)?,
+            row.get(5)?,
+        ))
     })?;
-    let Some((task, priority, run_at)) = place else { return Ok(None) };
-    statement::one(conn, AHEAD, params![task, priority, run_at, id], |row| column::count(row.get(0)?))
+    let Some((task, Group { lane, parent }, priority, run_at, joins)) = place else { return Ok(None) };
+    let count = |row: &Row<'_>| column::count(row.get(0)?);
+    if joins {
+        let ahead = statement::one(conn, JOINS_AHEAD, params![priority, run_at, id], count)?;
+        return Ok(Some(Standing { ahead: ahead.unwrap_or(0), joins, ..Standing::default() }));
+    }
+    let above = column::maybe_bytes(&parent);
+    let values = params![task, priority, run_at, id, lane.as_deref(), above];
+    let ahead = statement::one(conn, AHEAD, values, count)?.unwrap_or(0);
+    let lane_running = match &lane {
+        Some(lane) => statement::one(conn, claim::HELD_BY_LANE, params![task, lane], count)?,
+        None => None,
+    };
+    let family = parent.map(|parent| family::standing(conn, parent)).transpose()?;
+    Ok(Some(Standing { ahead, lane_running, family, joins }))
 }
 
 pub(super) fn ids_ending(conn: &Connection, suffix: &str, most: usize) -> Result<Vec<JobId>, StoreError> {

@@ -12,7 +12,7 @@ use procession_core::record::Usage;
 use procession_core::state::JobState;
 use rusqlite::{Connection, Row, params};
 
-use super::{column, statement};
+use super::{column, family, statement};
 use crate::error::StoreError;
 
 pub(super) const RECORD: &str = include_str!("record.sql");
@@ -29,7 +29,12 @@ pub(super) enum Extent {
 
 pub(super) fn job(conn: &Connection, id: JobId, extent: Extent) -> Result<Option<JobRecord>, StoreError> {
     let values = params![id.as_bytes().as_slice(), extent == Extent::Whole];
-    statement::one(conn, RECORD, values, record)
+    let found = statement::one(conn, RECORD, values, |row| Ok((record(row)?, row.get("is_parent")?)))?;
+    let Some((mut record, is_parent)) = found else { return Ok(None) };
+    if is_parent {
+        record.children = Some(family::counts(conn, id)?);
+    }
+    Ok(Some(record))
 }
 
 pub(super) fn attempts(conn: &Connection, id: JobId) -> Result<Vec<AttemptRecord>, StoreError> {
@@ -60,6 +65,7 @@ fn record(row: &Row<'_>) -> Result<JobRecord, StoreError> {
         progress: progress(row)?,
         parent: column::maybe_id(row, "parent")?,
         index: row.get("child_index")?,
+        children: None,
         retry_of: column::maybe_id(row, "retry_of")?,
         lane: row.get("lane")?,
         labels: column::from_maybe_json::<BTreeMap<_, _>>(text("labels")?.as_deref())?,
@@ -150,7 +156,7 @@ fn progress(row: &Row<'_>) -> Result<Option<Progress>, StoreError> {
     Ok(Some(Progress { fraction, message: row.get("progress_message")? }))
 }
 
-fn result(row: &Row<'_>) -> Result<ResultSummary, StoreError> {
+pub(super) fn result(row: &Row<'_>) -> Result<ResultSummary, StoreError> {
     let Some(json) = row.get::<_, Option<bool>>("result_json")? else { return Ok(ResultSummary::None) };
     Ok(match row.get::<_, Option<Vec<u8>>>("result")? {
         Some(bytes) => ResultSummary::Inline { json, bytes: bytes.into() },

@@ -3,8 +3,10 @@
 SELECT job.id, task.name AS task, live.state AS live_state, done.state AS done_state,
     coalesce(live.attempt, done.attempt) AS attempt, job.max_attempts, done.outcome,
     job.submitted_at, CASE live.state WHEN 'scheduled' THEN live.run_at ELSE job.run_at END AS run_at,
-    job.expires_at,
-    coalesce(attempt.started_at, live.started_at) AS started_at, done.finished_at, attempt.run_ms,
+    CASE WHEN live.job IS NULL THEN job.expires_at ELSE live.expires_at END AS expires_at,
+    coalesce(live.begun_at, done.begun_at, attempt.started_at, live.started_at) AS started_at, done.finished_at,
+    CASE WHEN done.begun_at IS NULL THEN attempt.run_ms
+        ELSE max(done.finished_at / 1000 - done.begun_at / 1000, 0) END AS run_ms,
     coalesce(live.cancel_at, done.cancel_at) AS cancel_at,
     attempt.fence, attempt.user_us, attempt.system_us, attempt.max_rss_bytes,
     attempt.stdout_total, attempt.stdout_written, attempt.stdout_place,
@@ -18,10 +20,12 @@ SELECT job.id, task.name AS task, live.state AS live_state, done.state AS done_s
     coalesce(attempt.node, CASE live.holds_slot WHEN 1 THEN live.node END) AS node,
     coalesce(attempt.config_revision, job.config_revision) AS config_revision,
     coalesce(attempt.containment, live.containment) AS containment,
-    coalesce(attempt.leaked, 0) AS leaked, job.payload_len
+    coalesce(attempt.leaked, 0) AS leaked, job.payload_len,
+    family.job IS NOT NULL AS is_parent
 FROM job
     JOIN task ON task.id = job.task
     LEFT JOIN live ON live.job = job.id
     LEFT JOIN done ON done.job = job.id
+    LEFT JOIN family ON family.job = job.id
     LEFT JOIN attempt ON attempt.job = job.id AND attempt.attempt = coalesce(live.attempt, done.attempt)
 WHERE job.id = ?1

@@ -250,7 +250,7 @@ fn give_standing(new: &Connection, salvage: &mut Salvage) -> Result<(), StoreErr
                 job,
                 task,
                 outcome.state().name(),
-                column::kind(&outcome),
+                outcome.kind(),
                 column::json(&outcome),
                 attempt.max(1),
                 at

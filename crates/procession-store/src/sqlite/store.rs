@@ -5,8 +5,11 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use procession_core::family::ChildEnd;
 use procession_core::id::{JobId, TaskName};
-use procession_core::job::{AttemptRecord, Claimed, Finished, JobRecord, Lease, NewJob, StoredPayload};
+use procession_core::job::{
+    AttemptRecord, Claimed, FamilyEnd, Finished, JobRecord, Lease, NewJob, StoredPayload,
+};
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::Containment;
@@ -16,10 +19,13 @@ use super::readers::Readers;
 use super::record::{self, Extent};
 use super::writer::{Sync, Writer};
 use super::{
-    cancel, claim, delete, expire, finish, list, open, probe, query, release, started, submit, tasks,
+    cancel, claim, delete, expire, family, finish, list, open, probe, query, release, started, submit, tasks,
 };
 use crate::error::StoreError;
-use crate::store::{Applied, Cancelled, Claim, ClaimedBatch, Deleted, Query, Store, Submitted, TaskCounts};
+use crate::store::{
+    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, Effects, Query, Standing, Store, Submitted,
+    TaskCounts,
+};
 
 /// A store in a SQLite file. Dropping it waits for the writes under way and closes the file.
 pub struct SqliteStore {
@@ -81,11 +87,27 @@ impl Store for SqliteStore {
         self.writer.write(Sync::Lazy, move |tx| started::started(tx, lease, at, containment)).await
     }
 
-    async fn finish(&self, finished: Finished) -> Result<Applied, StoreError> {
+    async fn finish(&self, finished: Finished) -> Result<Change, StoreError> {
         self.writer.write(Sync::Full, move |tx| finish::finish(tx, &finished)).await
     }
 
-    async fn release(&self, lease: Lease, not_before: Option<Timestamp>) -> Result<Applied, StoreError> {
+    async fn gather(&self, end: FamilyEnd) -> Result<Change, StoreError> {
+        self.writer.write(Sync::Full, move |tx| family::gather(tx, &end)).await
+    }
+
+    async fn to_gather(&self, most: usize) -> Result<Vec<JobId>, StoreError> {
+        self.readers.read(move |conn| family::to_gather(conn, most)).await
+    }
+
+    async fn child_ends(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<ChildEnd>, StoreError> {
+        self.readers.read(move |conn| family::child_ends(conn, parent, from, most)).await
+    }
+
+    async fn children(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<JobRecord>, StoreError> {
+        self.readers.read(move |conn| list::children(conn, parent, from, most)).await
+    }
+
+    async fn release(&self, lease: Lease, not_before: Option<Timestamp>) -> Result<Change, StoreError> {
         self.writer.write(Sync::Full, move |tx| release::release(tx, lease, not_before)).await
     }
 
@@ -93,7 +115,7 @@ impl Store for SqliteStore {
         self.writer.write(Sync::Full, move |tx| cancel::cancel(tx, job, by, at)).await
     }
 
-    async fn expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
+    async fn expire(&self, now: Timestamp) -> Result<Effects, StoreError> {
         self.writer.write(Sync::Full, move |tx| expire::expire(tx, now)).await
     }
 
@@ -131,8 +153,8 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| query::ids_ending(conn, &suffix, most)).await
     }
 
-    async fn position(&self, job: JobId) -> Result<Option<u64>, StoreError> {
-        self.readers.read(move |conn| query::position(conn, job)).await
+    async fn standing(&self, job: JobId) -> Result<Option<Standing>, StoreError> {
+        self.readers.read(move |conn| query::standing(conn, job)).await
     }
 
     async fn delete(&self, job: JobId) -> Result<Deleted, StoreError> {

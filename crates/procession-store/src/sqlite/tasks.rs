@@ -13,7 +13,8 @@ use crate::store::TaskCounts;
 
 pub(super) const COUNTS: &str = "
     SELECT name, (SELECT count(*) FROM live WHERE live.task = task.id AND holds_slot = 1),
-        queued + scheduled, finished, failed, paused
+        queued + scheduled, finished, failed, paused,
+        (SELECT count(*) FROM live WHERE live.task = task.id AND begun_at IS NOT NULL)
     FROM task";
 
 pub(super) fn put_tasks(tx: &mut Tx<'_>, tasks: &[TaskName]) -> Result<(), StoreError> {
@@ -31,6 +32,7 @@ pub(super) fn stats(conn: &Connection) -> Result<BTreeMap<TaskName, TaskCounts>,
             finished: column::count(row.get(3)?)?,
             failed: column::count(row.get(4)?)?,
             paused: row.get(5)?,
+            families: column::count(row.get(6)?)?,
         };
         Ok((column::task_name(&row.get::<_, String>(0)?)?, counts))
     })?;

@@ -2,52 +2,78 @@
 
 use procession_core::id::JobId;
 use procession_core::job::{NewJob, StoredPayload};
-use procession_core::limits::{Limit, TaskLimits};
-use procession_core::placeholder::RequestValues;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::writer::Sync;
 use super::{SqliteStore, started, submit, tasks};
-use super::{cancel, claim, delete, expire, finish, ledger, list, probe, query, record, release, schema};
+use super::{
+    cancel, claim, delete, delivery, ending, expire, family, finish, lanes, ledger, list, probe, query,
+    record, release, schema,
+};
 use crate::error::StoreError;
-use crate::store::{Query, Store, Submitted};
+use crate::store::{Effects, Query, Store, Submitted};
 
 mod nth;
 
 /// All statements, by the file and name they have there.
 const STATEMENTS: &[(&str, &str)] = &[
-    ("cancel::LIVE", cancel::LIVE),
     ("cancel::OVER", cancel::OVER),
-    ("cancel::MARK", cancel::MARK),
-    ("cancel::DROP_LIVE", cancel::DROP_LIVE),
-    ("cancel::INSERT_CANCELLED", cancel::INSERT_CANCELLED),
+    ("claim::DUE", claim::DUE),
     ("claim::PROMOTE", claim::PROMOTE),
     ("claim::HELD", claim::HELD),
+    ("claim::HELD_BY_LANE", claim::HELD_BY_LANE),
+    ("claim::HELD_BY_FAMILY", claim::HELD_BY_FAMILY),
     ("claim::NEXT", claim::NEXT),
+    ("claim::JOINS", claim::JOINS),
     ("claim::GIVE", claim::GIVE),
     ("claim::SPEC", claim::SPEC),
+    ("claim::OUTCOMES", claim::OUTCOMES),
     ("claim::NEXT_SCHEDULED", claim::NEXT_SCHEDULED),
     ("delete::STANDING", delete::STANDING),
     ("delete::OLD", delete::OLD),
+    ("delete::BELOW", delete::BELOW),
     ("delete::LABELS", delete::LABELS),
     ("delete::KEYS", delete::KEYS),
     ("delete::DELIVERIES", delete::DELIVERIES),
+    ("delete::FAMILY", delete::FAMILY),
     ("delete::ATTEMPTS", delete::ATTEMPTS),
     ("delete::DONE", delete::DONE),
     ("delete::JOB", delete::JOB),
+    ("delivery::FOLLOW_UPS", delivery::FOLLOW_UPS),
+    ("delivery::INSERT_DELIVERY", delivery::INSERT_DELIVERY),
+    ("ending::DROP_LIVE", ending::DROP_LIVE),
+    ("ending::INSERT_DONE", ending::INSERT_DONE),
     ("expire::EXPIRED", expire::EXPIRED),
+    ("expire::LATE", expire::LATE),
+    ("family::RULES", family::RULES),
+    ("family::BEGIN", family::BEGIN),
+    ("family::GROUPS_BELOW", family::GROUPS_BELOW),
+    ("family::STANDS", family::STANDS),
+    ("family::BELOW", family::BELOW),
+    ("family::ANY_BELOW", family::ANY_BELOW),
+    ("family::MARK", family::MARK),
+    ("family::FAILED", family::FAILED),
+    ("family::JOIN", family::JOIN),
+    ("family::GATHER", family::GATHER),
+    ("family::TO_GATHER", family::TO_GATHER),
+    ("family::LATE", family::LATE),
+    ("family::CHILDREN", family::CHILDREN),
+    ("family::COUNTS", family::COUNTS),
+    ("family::BUSY", family::BUSY),
     ("finish::LEAVE", finish::LEAVE),
+    ("finish::MAY_GO_ON", finish::MAY_GO_ON),
+    ("finish::AGAIN", finish::AGAIN),
     ("finish::RECORDED", finish::RECORDED),
     ("finish::INSERT_ATTEMPT", finish::INSERT_ATTEMPT),
-    ("finish::INSERT_DONE", finish::INSERT_DONE),
+    ("lanes::GROUPS", lanes::GROUPS),
     ("ledger::TASKS", ledger::TASKS),
     ("ledger::INSERT_TASK", ledger::INSERT_TASK),
     ("ledger::UPDATE_TASK", ledger::UPDATE_TASK),
     ("ledger::FENCE", ledger::FENCE),
     ("ledger::UPDATE_FENCE", ledger::UPDATE_FENCE),
     ("ledger::RECOUNT", ledger::RECOUNT),
-    ("ledger::RETRYING", ledger::RETRYING),
+    ("ledger::NOT_COUNTED", ledger::NOT_COUNTED),
     ("list::BY_ID", list::BY_ID),
     ("list::BY_PARENT", list::BY_PARENT),
     ("list::BY_LANE", list::BY_LANE),
@@ -61,6 +87,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("query::NEXT_DUE", query::NEXT_DUE),
     ("query::PLACE", query::PLACE),
     ("query::AHEAD", query::AHEAD),
+    ("query::JOINS_AHEAD", query::JOINS_AHEAD),
     ("query::ENDING", query::ENDING),
     ("query::TASK_ID", query::TASK_ID),
     ("record::RECORD", record::RECORD),
@@ -72,9 +99,12 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("submit::KEY", submit::KEY),
     ("submit::INSERT_KEY", submit::INSERT_KEY),
     ("submit::KNOWN", submit::KNOWN),
+    ("submit::SAME", submit::SAME),
     ("submit::INSERT_JOB", submit::INSERT_JOB),
     ("submit::INSERT_LIVE", submit::INSERT_LIVE),
+    ("submit::INSERT_FAMILY", submit::INSERT_FAMILY),
     ("submit::INSERT_LABEL", submit::INSERT_LABEL),
+    ("submit::RUNNING", submit::RUNNING),
     ("tasks::COUNTS", tasks::COUNTS),
 ];
 
@@ -174,23 +204,9 @@ fn what_is_claimed_and_listed_comes_from_its_index_in_order() {
 }
 
 fn job(id: u8) -> NewJob {
-    let now = jiff::Timestamp::UNIX_EPOCH;
     NewJob {
-        id: JobId::from_bytes([id; 16]),
-        task: "a".parse().expect("a name"),
-        limits: TaskLimits { max_running: Limit::Unlimited, max_queued: 100 },
-        node_slots: 1,
         payload: StoredPayload::File { len: 0 },
-        request: RequestValues::default(),
-        labels: Default::default(),
-        priority: 0,
-        submitted_at: now,
-        run_at: None,
-        expires_at: None,
-        idempotency: None,
-        submitted_by: "anonymous".into(),
-        retry_of: None,
-        config_revision: String::new(),
+        ..NewJob::for_testing(JobId::from_bytes([id; 16]), "a")
     }
 }
 
@@ -214,7 +230,8 @@ async fn a_verb_that_fails_hurts_nobody_else_of_its_batch() {
         store.writer.write(Sync::Full, |tx| submit::submit(tx, &NewJob { priority: 1_000, ..job(4) }));
     let (slow, first, fails, breaks, last, _) =
         tokio::join!(slow, store.submit(job(1)), fails, breaks, store.submit(job(3)), async { drop(go) });
-    assert_eq!((slow, first, last), (Ok(()), Ok(Submitted::New), Ok(Submitted::New)));
+    let taken = || Ok(Submitted::New(Effects::default()));
+    assert_eq!((slow, first, last), (Ok(()), taken(), taken()));
     assert_eq!(fails, Err(StoreError::Database("a verb's own".into())));
     assert!(matches!(&breaks, Err(StoreError::Database(text)) if text.contains("CHECK")), "{breaks:?}");
     let jobs = store.list(Query { limit: 9, ..Query::default() }).await.expect("listed");

@@ -7,15 +7,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use procession_core::family::ChildEnd;
 use procession_core::id::{JobId, TaskName};
-use procession_core::job::{AttemptRecord, Claimed, Finished, JobRecord, Lease, NewJob, StoredPayload};
+use procession_core::job::{
+    AttemptRecord, Claimed, FamilyEnd, Finished, JobRecord, Lease, NewJob, StoredPayload,
+};
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::Containment;
 
 use super::verb::Verb;
 use crate::error::StoreError;
-use crate::store::{Applied, Cancelled, Claim, ClaimedBatch, Deleted, Query, Store, Submitted, TaskCounts};
+use crate::store::{
+    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, Effects, Query, Standing, Store, Submitted,
+    TaskCounts,
+};
 
 /// On which side of a verb something happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,11 +175,27 @@ impl Store for FaultyStore {
         self.around(Verb::Started, self.inner.started(lease, at, containment)).await
     }
 
-    async fn finish(&self, finished: Finished) -> Result<Applied, StoreError> {
+    async fn finish(&self, finished: Finished) -> Result<Change, StoreError> {
         self.around(Verb::Finish, self.inner.finish(finished)).await
     }
 
-    async fn release(&self, lease: Lease, not_before: Option<Timestamp>) -> Result<Applied, StoreError> {
+    async fn gather(&self, end: FamilyEnd) -> Result<Change, StoreError> {
+        self.around(Verb::Gather, self.inner.gather(end)).await
+    }
+
+    async fn to_gather(&self, most: usize) -> Result<Vec<JobId>, StoreError> {
+        self.around(Verb::ToGather, self.inner.to_gather(most)).await
+    }
+
+    async fn child_ends(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<ChildEnd>, StoreError> {
+        self.around(Verb::ChildEnds, self.inner.child_ends(parent, from, most)).await
+    }
+
+    async fn children(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<JobRecord>, StoreError> {
+        self.around(Verb::Children, self.inner.children(parent, from, most)).await
+    }
+
+    async fn release(&self, lease: Lease, not_before: Option<Timestamp>) -> Result<Change, StoreError> {
         self.around(Verb::Release, self.inner.release(lease, not_before)).await
     }
 
@@ -181,7 +203,7 @@ impl Store for FaultyStore {
         self.around(Verb::Cancel, self.inner.cancel(job, by, at)).await
     }
 
-    async fn expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
+    async fn expire(&self, now: Timestamp) -> Result<Effects, StoreError> {
         self.around(Verb::Expire, self.inner.expire(now)).await
     }
 
@@ -217,8 +239,8 @@ impl Store for FaultyStore {
         self.around(Verb::IdsEnding, self.inner.ids_ending(suffix, most)).await
     }
 
-    async fn position(&self, job: JobId) -> Result<Option<u64>, StoreError> {
-        self.around(Verb::Position, self.inner.position(job)).await
+    async fn standing(&self, job: JobId) -> Result<Option<Standing>, StoreError> {
+        self.around(Verb::Standing, self.inner.standing(job)).await
     }
 
     async fn delete(&self, job: JobId) -> Result<Deleted, StoreError> {

@@ -9,6 +9,10 @@ pub enum Verb {
     ClaimedBy,
     Started,
     Finish,
+    Gather,
+    ToGather,
+    ChildEnds,
+    Children,
     Release,
     Cancel,
     Expire,
@@ -20,7 +24,7 @@ pub enum Verb {
     Attempts,
     List,
     IdsEnding,
-    Position,
+    Standing,
     Delete,
     Prune,
     Stats,
@@ -29,12 +33,16 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 21] = [
+    pub const ALL: [Verb; 25] = [
         Verb::Submit,
         Verb::Claim,
         Verb::ClaimedBy,
         Verb::Started,
         Verb::Finish,
+        Verb::Gather,
+        Verb::ToGather,
+        Verb::ChildEnds,
+        Verb::Children,
         Verb::Release,
         Verb::Cancel,
         Verb::Expire,
@@ -46,7 +54,7 @@ impl Verb {
         Verb::Attempts,
         Verb::List,
         Verb::IdsEnding,
-        Verb::Position,
+        Verb::Standing,
         Verb::Delete,
         Verb::Prune,
         Verb::Stats,

@@ -11,7 +11,7 @@ use procession_core::outcome::{CancelledBy, Outcome};
 use procession_core::record::Containment;
 use procession_core::state::JobState;
 use procession_store::testing::{FaultyStore, Verb, When};
-use procession_store::{Applied, Cancelled, Deleted, Store, StoreError, Submitted};
+use procession_store::{Applied, Cancelled, Deleted, Effects, Store, StoreError, Submitted};
 
 use crate::fixture::*;
 
@@ -47,31 +47,32 @@ async fn live(store: &dyn Store, job: &NewJob, life: Life) -> Result<(), StoreEr
     let id = job.id;
     if store.get(id).await?.is_none_or(|job| !job.state.is_final()) {
         let submitted = store.submit(job.clone()).await?;
-        assert!(submitted == Submitted::New || submitted == Submitted::Replay(id), "{submitted:?}");
+        assert!(submitted == taken() || submitted == Submitted::Replay(id), "{submitted:?}");
     }
     if life == Life::CancelledEarly {
         let met = store.cancel(id, CancelledBy::Client, at(1)).await?;
-        assert!(matches!(met, Cancelled::Ended | Cancelled::AlreadyOver), "{met:?}");
+        assert!(matches!(met, Cancelled::Ended(_) | Cancelled::AlreadyOver), "{met:?}");
         return Ok(());
     }
     while let Some(claimed) = slot(store, 10).await? {
         if life == Life::Deferred && claimed.deferred == 0 {
             let released = store.release(claimed.lease, Some(at(5))).await?;
-            assert_ne!(released, Applied::Stale);
+            assert_ne!(released.applied, Applied::Stale);
             continue;
         }
         assert_ne!(store.started(claimed.lease, at(11), Containment::Cgroup).await?, Applied::Stale);
         let mut outcome = Outcome::Exited { code: 0 };
         if life == Life::Cancelled {
             let met = store.cancel(id, CancelledBy::Client, at(12)).await?;
-            assert_eq!(met, Cancelled::Running(claimed.lease));
+            let stops = vec![(claimed.lease, CancelledBy::Client)];
+            assert_eq!(met, Cancelled::Asked(Effects { stops, ..Effects::default() }));
             outcome = Outcome::cancelled(CancelledBy::Client);
         }
-        assert_ne!(store.finish(ended(claimed.lease, outcome, 11)).await?, Applied::Stale);
+        assert_ne!(store.finish(ended(claimed.lease, outcome, 11)).await?.applied, Applied::Stale);
     }
     if life == Life::Removed {
         let met = store.delete(id).await?;
-        assert!(matches!(met, Deleted::Deleted | Deleted::Unknown), "{met:?}");
+        assert!(matches!(met, Deleted::Deleted(_) | Deleted::Unknown), "{met:?}");
     }
     Ok(())
 }

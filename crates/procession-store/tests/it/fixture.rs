@@ -8,14 +8,16 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use procession_core::id::{ClaimId, JobId, TaskName};
 use procession_core::job::{
-    Claimed, Finished, Idempotency, Lease, NewJob, OutputSummary, ResultSummary, StoredPayload, StreamSummary,
+    Admission, Claimed, Finished, Idempotency, Lease, NewJob, OutputSummary, ResultSummary, StoredPayload,
+    StreamSummary, Then,
 };
 use procession_core::limits::{Limit, TaskLimits};
 use procession_core::outcome::Outcome;
-use procession_core::placeholder::RequestValues;
 use procession_core::record::{Containment, OutputPlace, Usage};
 use procession_core::state::JobState;
-use procession_store::{Claim, MemoryStore, Query, SqliteStore, Store, Submitted};
+use procession_store::{
+    Applied, Change, Claim, Effects, MemoryStore, Query, Room, SqliteStore, Store, Submitted,
+};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -77,22 +79,28 @@ pub(crate) fn id(n: i64) -> JobId {
 /// A job of `name` submitted in second `n`, with all the room there is.
 pub(crate) fn job(name: &str, n: i64) -> NewJob {
     NewJob {
-        id: id(n),
-        task: task(name),
-        limits: TaskLimits { max_running: Limit::Unlimited, max_queued: 1_000_000 },
-        node_slots: 8,
+        admission: Some(admission(Limit::Unlimited, 1_000_000)),
         payload: StoredPayload::Inline(Bytes::from_static(b"{\"roof\":7}")),
-        request: RequestValues::default(),
-        labels: Default::default(),
-        priority: 0,
         submitted_at: at(n),
-        run_at: None,
-        expires_at: None,
-        idempotency: None,
-        submitted_by: "anonymous".into(),
-        retry_of: None,
         config_revision: "r1".into(),
+        ..NewJob::for_testing(id(n), name)
     }
+}
+
+/// Under these limits, on a node with eight slots.
+pub(crate) fn admission(max_running: Limit, max_queued: u64) -> Admission {
+    let limits = TaskLimits { max_running, per_lane: Limit::Unlimited, max_queued };
+    Admission { limits, rate: None, node_slots: 8 }
+}
+
+/// It was taken, and nothing else happened.
+pub(crate) fn taken() -> Submitted {
+    Submitted::New(Effects::default())
+}
+
+/// The same of a write about an attempt.
+pub(crate) fn change(applied: Applied) -> Change {
+    Change::alone(applied)
 }
 
 pub(crate) fn key(key: &str, body: u8) -> Option<Idempotency> {
@@ -106,7 +114,7 @@ pub(crate) fn labels(pairs: &[(&str, &str)]) -> std::collections::BTreeMap<Strin
 /// Submits a job that has room; returns its id.
 pub(crate) async fn put(store: &dyn Store, job: NewJob) -> JobId {
     let id = job.id;
-    assert_eq!(store.submit(job).await, Ok(Submitted::New));
+    assert_eq!(store.submit(job).await, Ok(taken()));
     id
 }
 
@@ -121,10 +129,15 @@ pub(crate) fn ask(free: usize, tasks: &[(&str, Limit)], n: i64) -> Claim {
         node: "n1".into(),
         boot_id: BOOT,
         free,
-        tasks: tasks.iter().map(|(name, limit)| (task(name), *limit)).collect(),
+        tasks: tasks.iter().map(|(name, limit)| (task(name), room(*limit))).collect(),
         now: at(n),
         claim_id: ClaimId(claim_id),
     }
+}
+
+/// So many at once, whatever their lanes.
+pub(crate) fn room(running: Limit) -> Room {
+    Room { running, per_lane: Limit::Unlimited }
 }
 
 /// Claims up to `free` jobs of one unlimited task.
@@ -152,6 +165,7 @@ pub(crate) fn ended(lease: Lease, outcome: Outcome, n: i64) -> Finished {
     Finished {
         lease,
         outcome,
+        then: Then::End,
         started_at: Some(at(n)),
         finished_at: at(n + 1),
         run_ms: Some(1_000),

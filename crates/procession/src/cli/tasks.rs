@@ -66,10 +66,11 @@ mod tests {
             description: None,
             running: 2,
             queued: 0,
+            families: 0,
             finished: 17,
             failed: 1,
             paused,
-            limits: TaskLimits { max_running, max_queued: 1000 },
+            limits: TaskLimits { max_running, max_running_per_lane: None, max_queued: 1000 },
             rates: Rates::default(),
         };
         assert_eq!(

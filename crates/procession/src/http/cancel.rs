@@ -16,7 +16,7 @@ pub async fn cancel(State(context): State<Context>, Path(id): Path<String>, quer
     let status = match context.scheduler.cancel(id, query.flag("now")?).await? {
         Cancelled::Unknown => return Err(Failure::unknown_job()),
         Cancelled::AlreadyOver => StatusCode::OK,
-        Cancelled::Ended | Cancelled::Running(_) => StatusCode::ACCEPTED,
+        Cancelled::Ended(_) | Cancelled::Asked(_) => StatusCode::ACCEPTED,
     };
     Ok((status, Json(context.job(id).await?)).into_response())
 }

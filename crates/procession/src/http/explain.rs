@@ -7,6 +7,7 @@ use procession_core::api::Explanation;
 use procession_core::job::JobRecord;
 use procession_core::outcome::Outcome;
 use procession_core::state::JobState;
+use procession_store::{Standing, TaskCounts};
 
 use super::problem::Answer;
 use super::{Context, job_id};
@@ -19,10 +20,16 @@ pub async fn get(State(context): State<Context>, Path(id): Path<String>) -> Answ
         JobState::Running => running(&context, &record),
         JobState::Scheduled => {
             let at = record.run_at.map(|at| at.to_string()).unwrap_or_default();
-            let waits_for = Some("run_at".to_owned());
-            Explanation { waits_for, ..about(&record, format!("waits until {at}")) }
+            let again = record.attempt > 0 && record.started_at.is_some();
+            let (waits_for, what) = match again {
+                true => {
+                    ("retry", format!("attempt {} is over; the next one follows at {at}", record.attempt))
+                }
+                false => ("run_at", format!("waits until {at}")),
+            };
+            Explanation { waits_for: Some(waits_for.to_owned()), ..about(&record, what) }
         }
-        JobState::Waiting => about(&record, "waits for its children".into()),
+        JobState::Waiting => family(&context, &record),
         _ => about(&record, record.outcome.as_ref().map(ended).unwrap_or_default()),
     };
     Ok(Json(explanation).into_response())
@@ -46,29 +53,80 @@ fn about(record: &JobRecord, summary: String) -> Explanation {
 }
 
 async fn queued(context: &Context, record: &JobRecord) -> Answer<Explanation> {
-    let position = context.store.position(record.id).await?;
-    let stats = context.store.stats().await?;
-    let counts = stats.get(&record.task).copied().unwrap_or_default();
-    let limit = context.tasks.get(&record.task).map(|task| task.limits.max_running);
-    let (waits_for, why) = if counts.paused {
-        ("task_paused", "its task is paused".to_owned())
-    } else if limit.is_none() {
-        ("task_removed", "its task is not in the config any more".to_owned())
-    } else if limit.is_some_and(|limit| limit.room(counts.running) == 0) {
-        ("task_limit", format!("its task holds {} slots, as many as it may", counts.running))
-    } else if context.running.len() as u64 >= context.facts.slots {
-        ("node_slot", format!("all {} slots of this server are taken", context.facts.slots))
-    } else if context.door.space.is_full() {
-        ("dispatch", "the disk is full: it is tried again until there is room".to_owned())
-    } else if context.scheduler.pressure.is_felt() {
-        let why = "the machine has no process, descriptor or space to start it with: it is tried again";
-        ("dispatch", why.to_owned())
-    } else {
-        ("dispatch", "it is about to start".to_owned())
-    };
+    let standing = context.store.standing(record.id).await?;
+    let counts = context.store.stats().await?.get(&record.task).copied().unwrap_or_default();
+    let (waits_for, why) = standing
+        .as_ref()
+        .and_then(|standing| waits_for(context, record, standing, counts))
+        .unwrap_or_else(|| about_to_start(context));
+    let position = standing.map(|standing| standing.ahead);
     let ahead = position.map_or(String::new(), |ahead| format!("{ahead} ahead of it; "));
     let summary = format!("{ahead}{why}");
     Ok(Explanation { position, waits_for: Some(waits_for.into()), ..about(record, summary) })
+}
+
+/// The limit a queued job waits for, if that is what it waits for.
+fn waits_for(
+    context: &Context,
+    record: &JobRecord,
+    standing: &Standing,
+    counts: TaskCounts,
+) -> Option<(&'static str, String)> {
+    let Some(task) = context.tasks.get(&record.task) else {
+        return Some(("task_removed", "its task is not in the config any more".into()));
+    };
+    if counts.paused {
+        return Some(("task_paused", "its task is paused".into()));
+    }
+    // A join has its place under every limit but the node's.
+    if !standing.joins {
+        if let Some(family) = standing.family {
+            if !family.begun {
+                return Some(("family", format!("its family, job {}, has not begun", family.parent)));
+            }
+            if family.limit.room(family.running) == 0 {
+                let why = format!("its family has {} children running, as many as it may", family.running);
+                return Some(("family_limit", why));
+            }
+        }
+        let held = if task.fan_out.is_some() { counts.families } else { counts.running };
+        if task.limits.max_running.room(held) == 0 {
+            let what = if task.fan_out.is_some() { "families" } else { "slots" };
+            return Some(("task_limit", format!("its task holds {held} {what}, as many as it may")));
+        }
+        if let (Some(held), Some(lane)) = (standing.lane_running, &record.lane)
+            && task.limits.per_lane.room(held) == 0
+        {
+            return Some(("lane_limit", format!("its lane {lane:?} holds {held} slots, as many as it may")));
+        }
+    }
+    let full = context.running.len() as u64 >= context.facts.slots;
+    full.then(|| ("node_slot", format!("all {} slots of this server are taken", context.facts.slots)))
+}
+
+fn about_to_start(context: &Context) -> (&'static str, String) {
+    let why = if context.door.space.is_full() {
+        "the disk is full: it is tried again until there is room"
+    } else if context.scheduler.pressure.is_felt() {
+        "the machine has no process, descriptor or space to start it with: it is tried again"
+    } else {
+        "it is about to start"
+    };
+    ("dispatch", why.to_owned())
+}
+
+/// A family whose children run.
+fn family(context: &Context, record: &JobRecord) -> Explanation {
+    let counts = record.children.clone().unwrap_or_default();
+    let all: u64 = counts.values().sum();
+    let over: u64 = counts.iter().filter(|(state, _)| state.is_final()).map(|(_, many)| many).sum();
+    let summary = match record.cancel_requested_at {
+        Some(_) => format!("was asked to end; {} of its {all} children are still to end", all - over),
+        None => format!("waits for its children: {over} of {all} are over"),
+    };
+    let timeout = context.tasks.get(&record.task).and_then(|task| task.timeout);
+    let deadline = record.started_at.zip(timeout).and_then(|(begun, limit)| begun.checked_add(limit).ok());
+    Explanation { waits_for: Some("children".into()), deadline, ..about(record, summary) }
 }
 
 fn running(context: &Context, record: &JobRecord) -> Explanation {

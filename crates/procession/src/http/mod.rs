@@ -7,6 +7,7 @@ mod artifacts;
 mod attempts;
 mod body;
 mod cancel;
+mod children;
 mod delete;
 mod events;
 mod explain;
@@ -142,6 +143,7 @@ fn v1() -> Router<Context> {
         .route("/v1/jobs/{id}/result", get(result::get))
         .route("/v1/jobs/{id}/payload", get(payload::get))
         .route("/v1/jobs/{id}/attempts", get(attempts::list))
+        .route("/v1/jobs/{id}/children", get(children::list))
         .route("/v1/jobs/{id}/artifacts", get(artifacts::list))
         .route("/v1/jobs/{id}/artifacts/{*name}", get(artifacts::one))
         .route("/v1/jobs/{id}/explain", get(explain::get))

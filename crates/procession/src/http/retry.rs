@@ -40,6 +40,7 @@ pub async fn retry(
         body,
         values,
         priority: record.priority,
+        lane: record.lane,
         run_at: None,
         idempotency_key: None,
         principal: principal.0,

@@ -107,6 +107,7 @@ pub(super) async fn read(
         body,
         values: RequestValues { query: query.to_map(), headers: header_map(headers) },
         priority: 0,
+        lane: None,
         run_at: None,
         idempotency_key,
         principal: principal.0,

@@ -48,11 +48,13 @@ fn info(context: &Context, task: &Task, counts: TaskCounts) -> TaskInfo {
         description: task.description.clone(),
         running: counts.running,
         queued: counts.queued,
+        families: counts.families,
         finished: counts.finished,
         failed: counts.failed,
         paused: counts.paused,
         limits: TaskLimits {
             max_running: task.limits.max_running.number(),
+            max_running_per_lane: task.limits.per_lane.number(),
             max_queued: task.limits.max_queued,
         },
         rates: context.meters.rates(&task.name),

@@ -28,7 +28,7 @@ impl Context {
     pub(super) async fn taken(&self, accepted: &Accepted) -> Answer<Job> {
         match accepted {
             Accepted::New(record) => Ok(Job::of(record.as_ref().clone())),
-            Accepted::Replay(id) => self.job(*id).await,
+            Accepted::Replay(id) | Accepted::Duplicate(id) => self.job(*id).await,
         }
     }
 

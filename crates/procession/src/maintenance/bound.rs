@@ -58,14 +58,27 @@ async fn shrink(scheduler: &Scheduler, most: u64, over: &mut HashSet<JobId>) -> 
             break;
         }
         over.remove(&job);
-        // Else its time was over, or a client removed it.
-        if scheduler.store.delete(job).await? == Deleted::Deleted {
+        // Else its time was over, a client removed it, or its family goes on.
+        if let Some(removed) = delete(scheduler, job).await? {
             let data = scheduler.data.clone();
-            scheduler.background.blocking(move || data.remove_job(job)).await?;
+            scheduler.background.blocking(move || data.remove_jobs(removed)).await;
+            total -= size;
         }
-        total -= size;
     }
     Ok(())
+}
+
+/// Removes a job, with the family it is part of.
+async fn delete(scheduler: &Scheduler, job: JobId) -> Result<Option<Vec<JobId>>, StoreError> {
+    let mut met = scheduler.store.delete(job).await?;
+    if let Deleted::OfFamily(root) = met {
+        met = scheduler.store.delete(root).await?;
+    }
+    Ok(match met {
+        Deleted::Deleted(removed) => Some(removed),
+        Deleted::Unknown => Some(Vec::new()),
+        Deleted::Unfinished | Deleted::OfFamily(_) => None,
+    })
 }
 
 fn total(kept: &[(JobId, u64)]) -> u64 {

@@ -33,14 +33,7 @@ async fn prune(scheduler: &Scheduler, age: Duration) -> anyhow::Result<()> {
         let removed = scheduler.store.prune(before, BATCH).await?;
         let last = removed.len() < BATCH;
         let data = scheduler.data.clone();
-        let files = move || {
-            for job in removed {
-                if let Err(error) = data.remove_job(job) {
-                    tracing::warn!(%error, %job, "the files of a removed job stay behind");
-                }
-            }
-        };
-        scheduler.background.blocking(files).await;
+        scheduler.background.blocking(move || data.remove_jobs(removed)).await;
         if last {
             return Ok(());
         }

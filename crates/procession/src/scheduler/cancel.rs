@@ -26,18 +26,20 @@ pub fn unfinished_of_removed(
     counts: BTreeMap<TaskName, TaskCounts>,
 ) -> impl Iterator<Item = (TaskName, u64)> {
     let removed = counts.into_iter().filter(|(name, _)| !tasks.contains_key(name));
-    removed.map(|(name, counts)| (name, counts.running + counts.queued)).filter(|(_, jobs)| *jobs > 0)
+    removed
+        .map(|(name, counts)| (name, counts.running + counts.queued + counts.families))
+        .filter(|(_, jobs)| *jobs > 0)
 }
 
 impl Scheduler {
     /// Ends `job` for a client; `now`: without asking its program first.
-    pub async fn cancel(&self, job: JobId, now: bool) -> Result<Cancelled, StoreError> {
+    pub async fn cancel(self: &Arc<Self>, job: JobId, now: bool) -> Result<Cancelled, StoreError> {
         self.end_job(job, Stop { by: CancelledBy::Client, now }).await
     }
 
     /// Ends the unfinished jobs of tasks that are not in the config, or says that there are some:
     /// they may have come while the config changed.
-    pub async fn look_for_removed(&self, cancels: bool) -> Result<(), StoreError> {
+    pub async fn look_for_removed(self: &Arc<Self>, cancels: bool) -> Result<(), StoreError> {
         for (task, jobs) in unfinished_of_removed(&self.tasks, self.store.stats().await?) {
             if cancels {
                 self.cancel_all_of(task).await?;
@@ -48,7 +50,7 @@ impl Scheduler {
         Ok(())
     }
 
-    async fn cancel_all_of(&self, task: TaskName) -> Result<(), StoreError> {
+    async fn cancel_all_of(self: &Arc<Self>, task: TaskName) -> Result<(), StoreError> {
         let states = JobState::ALL.into_iter().filter(|state| !state.is_final()).collect();
         let mut page = Query { task: Some(task), states, limit: PAGE, ..Query::default() };
         loop {
@@ -61,13 +63,12 @@ impl Scheduler {
         }
     }
 
-    async fn end_job(&self, job: JobId, stop: Stop) -> Result<Cancelled, StoreError> {
+    async fn end_job(self: &Arc<Self>, job: JobId, stop: Stop) -> Result<Cancelled, StoreError> {
         fault::check("cancel.before_commit").map_err(|e| StoreError::Database(e.to_string()))?;
         let met = self.store.cancel(job, stop.by, Timestamp::now()).await?;
         fault::point("cancel.after_commit");
-        match met {
-            Cancelled::Running(lease) => self.stop_attempt(lease, stop),
-            Cancelled::Ended => self.wake.notify_one(),
+        match met.clone() {
+            Cancelled::Asked(effects) | Cancelled::Ended(effects) => self.follow(effects, stop.now),
             Cancelled::Unknown | Cancelled::AlreadyOver => {}
         }
         self.board.tell(job);

@@ -8,8 +8,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use procession_core::frame::ToKeeper;
 use procession_core::id::ClaimId;
+use procession_core::task::Task;
 use procession_keeper::fault;
-use procession_store::{Claim, ClaimedBatch, StoreError};
+use procession_store::{Claim, ClaimedBatch, Room, StoreError};
 
 use super::Scheduler;
 use crate::drain::{Drain, Stage};
@@ -30,6 +31,9 @@ impl Scheduler {
         tokio::select! {
             () = self.settle_losses() => {}
             () = drain.reached(Stage::Retiring) => {}
+        }
+        if let Err(error) = self.gather_all().await {
+            tracing::error!(%error, "families that are over cannot be ended yet");
         }
         while !drain.starts_nothing() {
             let woken = self.wake.notified();
@@ -74,9 +78,12 @@ impl Scheduler {
             return Ok(Claimed::All { next_due: None });
         }
         fault::check("claim.before_commit").map_err(|e| StoreError::Database(e.to_string()))?;
-        let ClaimedBatch { jobs, next_due } = self.store.claim(self.question(free)).await?;
+        let ClaimedBatch { jobs, begun, gather, next_due } = self.store.claim(self.question(free)).await?;
         fault::point("claim.after_commit");
-        let filled = jobs.len() == free;
+        // What began has children, or a join, that may be given slots now.
+        let filled = jobs.len() == free || !begun.is_empty();
+        begun.iter().for_each(|parent| self.board.tell(*parent));
+        gather.into_iter().for_each(|parent| self.gather(parent));
         for claimed in jobs {
             self.launch(claimed);
         }
@@ -88,11 +95,15 @@ impl Scheduler {
             node: self.node.clone(),
             boot_id: self.boot_id,
             free,
-            tasks: self.tasks.iter().map(|(name, task)| (name.clone(), task.limits.max_running)).collect(),
+            tasks: self.tasks.iter().map(|(name, task)| (name.clone(), room(task))).collect(),
             now: Timestamp::now(),
             claim_id: ClaimId(random::bytes()),
         }
     }
+}
+
+fn room(task: &Task) -> Room {
+    Room { running: task.limits.max_running, per_lane: task.limits.per_lane }
 }
 
 /// What a claim found.

@@ -31,7 +31,8 @@ pub(super) struct BodyAt<'a> {
 /// Whether making an attempt ready reads or writes more than a few small things, so that it
 /// should hold nobody up.
 pub(super) fn is_slow(task: &Task, claimed: &Claimed) -> bool {
-    !task.secrets.is_empty() || matches!(claimed.payload, StoredPayload::File { .. })
+    let kin = claimed.parent.is_some() || task.fan_out.is_some();
+    kin || !task.secrets.is_empty() || matches!(claimed.payload, StoredPayload::File { .. })
 }
 
 impl<'a> BodyAt<'a> {
@@ -110,7 +111,7 @@ fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
     Ok(secret)
 }
 
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)
 }

@@ -8,19 +8,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use procession_core::frame::ToKeeper;
-use procession_core::job::{Finished, Lease, OutputSummary, StreamSummary};
+use procession_core::job::{Finished, Lease, OutputSummary, StreamSummary, Then};
 use procession_core::outcome::Outcome;
 use procession_core::record::{Ending, ExitRecord, StreamRecord, Usage};
-use procession_core::retry::{Next, next};
-use procession_core::task::ResultSource;
+use procession_core::retry::{History, Next, RetryPolicy, deferral, next};
+use procession_core::task::{ResultSource, Task};
 use procession_keeper::fault;
-use procession_store::{Applied, StoreError};
+use procession_store::{Applied, Change, StoreError};
 
 use super::Scheduler;
 use super::collect::{Collected, Destination, collect, is_want, judge};
 use super::note::Note;
 use super::scratch::Left;
 use crate::data::Stream;
+use crate::random;
 use crate::removal::remove;
 
 /// Between tries to record an end while the store fails.
@@ -37,9 +38,30 @@ pub(super) enum Recorded {
     NotYet,
 }
 
-impl Recorded {
-    fn of(applied: Option<Applied>) -> Self {
-        if applied.is_some() { Recorded::Yes } else { Recorded::NotYet }
+/// By what another attempt follows one that is over.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Terms {
+    pub retry: RetryPolicy,
+    pub history: History,
+    pub queue_timeout: Option<Duration>,
+}
+
+impl Terms {
+    /// Those of a task for a job that has this behind it.
+    pub(super) fn of(task: &Task, history: History) -> Self {
+        Self { retry: task.retry.clone(), history, queue_timeout: task.queue_timeout }
+    }
+
+    /// The end of an attempt, and what becomes of its job.
+    fn apply(&self, finished: Finished, salt: u64) -> Finished {
+        match next(finished.outcome.clone(), &self.retry, self.history, salt) {
+            Next::Finish(outcome) => Finished { outcome, ..finished },
+            Next::Retry(outcome, pause) => {
+                let at = finished.finished_at.checked_add(pause).unwrap_or(finished.finished_at);
+                let expires_at = self.queue_timeout.and_then(|wait| at.checked_add(wait).ok());
+                Finished { outcome, then: Then::Retry { at, expires_at }, ..finished }
+            }
+        }
     }
 }
 
@@ -54,13 +76,15 @@ impl Scheduler {
         let lease = note.lease(key);
         let left = self.scratch.left_in(note.scratch);
         let record_leaked = record.leaked;
-        let recorded = match next(&record, note.deferred, key.fence.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
-            Next::Defer(wait) => self.defer(lease, wait).await,
-            Next::Finish(outcome) => match self.collect(&note, &record, left).await {
+        let salt = key.fence.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let recorded = match deferral(&record, note.deferred, salt) {
+            Some(wait) => self.defer(lease, wait).await,
+            None => match self.collect(&note, &record, left).await {
                 Some(collected) => {
-                    let outcome = judge(outcome, &note.result, &collected);
+                    let outcome = judge(note.outcome_of(&record), &note.result, &collected);
                     self.meters.finished(&note.task);
-                    self.store_end(finished(lease, outcome, &note, record, collected)).await
+                    let finished = finished(lease, outcome, &note, record, collected);
+                    self.store_end(note.terms().apply(finished, salt)).await
                 }
                 None => Recorded::NotYet,
             },
@@ -82,9 +106,10 @@ impl Scheduler {
     }
 
     /// Records an end that needs nothing from the keeper, and frees the slot.
-    pub(super) async fn record_end(&self, finished: Finished) -> Recorded {
+    pub(super) async fn record_end(self: &Arc<Self>, finished: Finished, terms: Terms) -> Recorded {
         let lease = finished.lease;
-        let recorded = self.store_end(finished).await;
+        let salt = u64::from_be_bytes(random::bytes());
+        let recorded = self.store_end(terms.apply(finished, salt)).await;
         if recorded == Recorded::Yes {
             self.leave(lease);
         }
@@ -92,20 +117,21 @@ impl Scheduler {
     }
 
     /// Gives back a claim whose attempt was never seen.
-    pub(super) async fn give_back_claim(&self, lease: Lease) {
-        if self.until_stored(|| self.store.release(lease, None)).await.is_some() {
+    pub(super) async fn give_back_claim(self: &Arc<Self>, lease: Lease) {
+        if let Some(change) = self.until_stored(|| self.store.release(lease, None)).await {
+            self.follow(change.effects, false);
             self.leave(lease);
         }
     }
 
     /// Puts off an attempt that could not be made ready for want of something, and frees the slot.
-    pub(super) async fn put_off(&self, lease: Lease) {
+    pub(super) async fn put_off(self: &Arc<Self>, lease: Lease) {
         if self.defer(lease, WAIT).await == Recorded::Yes {
             self.leave(lease);
         }
     }
 
-    async fn store_end(&self, finished: Finished) -> Recorded {
+    async fn store_end(self: &Arc<Self>, finished: Finished) -> Recorded {
         let lease = finished.lease;
         // Only what says nothing of the program's own words.
         let outcome = &finished.outcome;
@@ -115,25 +141,31 @@ impl Scheduler {
             fault::check("finish.before_commit").map_err(|e| StoreError::Database(e.to_string()))?;
             self.store.finish(finished.clone()).await
         };
-        let applied = self.until_stored(finish).await;
+        let change = self.until_stored(finish).await;
         fault::point("finish.after_commit");
-        if applied == Some(Applied::Stale) {
+        let Some(Change { applied, effects }) = change else { return Recorded::NotYet };
+        if applied == Applied::Stale {
             tracing::warn!(job = %lease.job, fence = lease.fence.0, "an end came too late and changed nothing");
         }
-        Recorded::of(applied)
+        self.follow(effects, false);
+        Recorded::Yes
     }
 
-    async fn defer(&self, lease: Lease, wait: Duration) -> Recorded {
+    async fn defer(self: &Arc<Self>, lease: Lease, wait: Duration) -> Recorded {
         let at = Timestamp::now() + wait;
         if self.pressure.felt() {
             tracing::warn!(job = %lease.job, ?wait, "nothing to start it with; the job waits");
         }
-        Recorded::of(self.until_stored(|| self.store.release(lease, Some(at))).await)
+        let Some(change) = self.until_stored(|| self.store.release(lease, Some(at))).await else {
+            return Recorded::NotYet;
+        };
+        self.follow(change.effects, false);
+        Recorded::Yes
     }
 
     /// Tries until the store takes it: while a disk is full, ends wait here and in the
     /// keeper's journal. `None`: the server stops first, a later one records it.
-    async fn until_stored<T, F>(&self, mut write: impl FnMut() -> F) -> Option<T>
+    pub(super) async fn until_stored<T, F>(&self, mut write: impl FnMut() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
@@ -223,6 +255,7 @@ fn finished(
     Finished {
         lease,
         outcome,
+        then: Then::End,
         started_at: ran.then(|| time(record.started_us)),
         finished_at: time(record.finished_us),
         run_ms: ran.then_some(record.run_us / 1000),

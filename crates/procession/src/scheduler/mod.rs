@@ -6,6 +6,7 @@ mod bereaved;
 mod cancel;
 mod collect;
 mod dispatcher;
+mod family;
 mod files;
 mod finish;
 mod inbox;
@@ -71,6 +72,8 @@ pub struct Scheduler {
     pub slots: usize,
     /// Something was submitted, finished, resumed: look for work.
     pub wake: Notify,
+    /// Somebody is to be told of an end.
+    pub deliver: Notify,
     /// What a keeper before left without an end.
     pub losses: Losses,
     /// Whether the machine had something to start with, lately.

@@ -2,12 +2,18 @@
 //! launch and comes back with its record, so that neither a restart nor a changed config
 //! can pair an attempt with rules it did not start under.
 
-use procession_core::id::{AttemptKey, AttemptNumber, ClaimId, TaskName};
-use procession_core::job::Lease;
-use procession_core::launch::OutputMode;
-use procession_core::task::{ResultRule, Task};
+use std::time::Duration;
 
+use procession_core::id::{AttemptKey, AttemptNumber, ClaimId, TaskName};
+use procession_core::job::{Claimed, Lease};
+use procession_core::launch::OutputMode;
+use procession_core::outcome::Outcome;
+use procession_core::record::ExitRecord;
+use procession_core::retry::{History, RetryPolicy};
+use procession_core::task::{ResultRule, Task};
 use serde::{Deserialize, Serialize};
+
+use super::finish::Terms;
 
 /// The launch's own note.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +38,18 @@ pub struct Note {
     pub deferred: u32,
     /// The config it started under.
     pub revision: String,
+    /// When another attempt follows. Notes of a version before have none.
+    #[serde(default)]
+    pub retry: RetryPolicy,
+    /// The attempts before it.
+    #[serde(default)]
+    pub history: History,
+    /// How long its job may wait for another attempt.
+    #[serde(default)]
+    pub queue_timeout: Option<Duration>,
+    /// It is a join, whose time is what is left of its family's.
+    #[serde(default)]
+    pub joins: bool,
 }
 
 /// Bytes kept of each stream: straight to a file, nothing is ever dropped.
@@ -47,7 +65,8 @@ impl Note {
     }
 
     /// The note of an attempt that is about to start.
-    pub fn new(task: &Task, lease: &Lease, scratch: u32, deferred: u32, revision: &str) -> Self {
+    pub fn new(task: &Task, claimed: &Claimed, scratch: u32, revision: &str) -> Self {
+        let lease = &claimed.lease;
         let claim = u128::from_be_bytes(lease.claim_id.0);
         Self {
             task: task.name.clone(),
@@ -58,9 +77,28 @@ impl Note {
             output_limit: kept_of(task),
             leave_children: task.leave_children,
             timeout_ms: task.timeout.map(|limit| limit.as_millis() as u64),
-            deferred,
+            deferred: claimed.deferred,
             revision: revision.to_owned(),
+            retry: task.retry.clone(),
+            history: claimed.history,
+            queue_timeout: task.queue_timeout,
+            joins: task.fan_out.is_some(),
         }
+    }
+
+    /// How the attempt ended. A join that met its deadline met its family's.
+    pub(super) fn outcome_of(&self, record: &ExitRecord) -> Outcome {
+        match (Outcome::of(record), self.timeout_ms) {
+            (Outcome::TimedOut { code, signal, .. }, Some(limit_ms)) if self.joins => {
+                Outcome::TimedOut { limit_ms, code, signal }
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// By what another attempt follows.
+    pub(super) fn terms(&self) -> Terms {
+        Terms { retry: self.retry.clone(), history: self.history, queue_timeout: self.queue_timeout }
     }
 
     /// The lease it was started under.

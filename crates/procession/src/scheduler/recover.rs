@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use procession_core::frame::{Hello, Started, ToKeeper, ToServer};
 use procession_core::id::AttemptKey;
-use procession_core::job::{Claimed, Finished, Lease};
+use procession_core::job::{Claimed, Finished};
 use procession_core::outcome::{CancelledBy, LostReason, Outcome};
 use procession_core::record::ExitRecord;
 use procession_core::recovery::{Known, Verdict, judge};
@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
 use super::Scheduler;
-use super::finish::Recorded;
+use super::finish::{Recorded, Terms};
 use super::note::Note;
 use super::running::{Live, Stop};
 use super::scratch::Left;
@@ -116,7 +116,7 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
             }
             Verdict::Lost(reason) => {
                 scheduler.losses.met();
-                scheduler.background.errand(record_loss(scheduler.clone(), claimed.lease, reason));
+                scheduler.background.errand(record_loss(scheduler.clone(), claimed, reason));
             }
         }
         fault::point("recover.between_rows");
@@ -140,11 +140,13 @@ pub async fn recover(scheduler: &Arc<Scheduler>, owned: Owned, hello: &Hello) ->
     Ok(())
 }
 
-async fn record_loss(scheduler: Arc<Scheduler>, lease: Lease, reason: LostReason) {
+async fn record_loss(scheduler: Arc<Scheduler>, claimed: Claimed, reason: LostReason) {
+    let lease = claimed.lease;
     tracing::warn!(job = %lease.job, ?reason, "an attempt is lost");
     let (outcome, now) = (Outcome::Lost { reason }, Timestamp::now());
     let end = Finished::unseen(lease, outcome, now, &scheduler.revision);
-    if scheduler.record_end(end).await == Recorded::Yes {
+    let terms = scheduler.tasks.get(&claimed.task).map(|task| Terms::of(task, claimed.history));
+    if scheduler.record_end(end, terms.unwrap_or_default()).await == Recorded::Yes {
         scheduler.losses.recorded();
     }
 }

@@ -10,15 +10,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use procession_core::command::{Command, assemble};
 use procession_core::frame::ToKeeper;
 use procession_core::job::{Claimed, Finished};
-use procession_core::launch::{Launch, OutputPlan};
+use procession_core::launch::{Launch, OutputPlan, Stdin};
+use procession_core::limits::INLINE_PAYLOAD;
 use procession_core::outcome::{Outcome, errno_name};
-use procession_core::placeholder::{FillError, JobFact, JobFacts, Values};
+use procession_core::placeholder::{FillError, JobFact, JobFacts, ParentFacts, Values};
 use procession_core::retry::is_pressure;
 use procession_core::task::Task;
 use procession_keeper::fault;
@@ -26,7 +28,9 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use super::Scheduler;
-use super::files::{BodyAt, copy_secrets, is_slow};
+use super::family::{Kin, NoKin};
+use super::files::{BodyAt, copy_secrets, is_slow, write_private};
+use super::finish::Terms;
 use super::note::{Note, kept_of};
 use super::running::Live;
 use super::scratch::Scratch;
@@ -47,6 +51,9 @@ enum Unready {
     /// The scratch folder and what goes into it.
     #[error("{0}: {1}")]
     Files(&'static str, io::Error),
+    /// What its family left.
+    #[error("its family: {0}")]
+    Kin(NoKin),
 }
 
 impl Scheduler {
@@ -59,18 +66,28 @@ impl Scheduler {
         };
         self.running.insert(Live::new(claimed.lease, kept_of(&task), task.timeout));
         if !is_slow(&task, &claimed) {
-            return self.hand_over(&claimed, self.prepare(&task, &claimed));
+            let prepared = self.prepare(&task, &claimed, &Kin::default());
+            return self.hand_over(&task, &claimed, prepared);
         }
         let scheduler = self.clone();
         self.background.errand(async move {
-            let preparer = scheduler.clone();
-            let prepare = move || (preparer.prepare(&task, &claimed), claimed);
+            let kin = match scheduler.kin(&task, &claimed).await {
+                Ok(kin) => kin,
+                Err(error) => return scheduler.hand_over(&task, &claimed, Err(Unready::Kin(error))),
+            };
+            let (preparer, of) = (scheduler.clone(), task.clone());
+            let prepare = move || (preparer.prepare(&of, &claimed, &kin), claimed);
             let (prepared, claimed) = scheduler.background.blocking(prepare).await;
-            scheduler.hand_over(&claimed, prepared);
+            scheduler.hand_over(&task, &claimed, prepared);
         });
     }
 
-    fn hand_over(self: &Arc<Self>, claimed: &Claimed, prepared: Result<(Launch, Scratch), Unready>) {
+    fn hand_over(
+        self: &Arc<Self>,
+        task: &Task,
+        claimed: &Claimed,
+        prepared: Result<(Launch, Scratch), Unready>,
+    ) {
         let (lease, key) = (claimed.lease, claimed.lease.key());
         match prepared {
             // The keeper died since it was claimed: provably never started.
@@ -95,15 +112,14 @@ impl Scheduler {
                 if end != End::Wait || !self.pressure.is_felt() {
                     tracing::warn!(job = %lease.job, %unready, "an attempt cannot be started");
                 }
-                let scheduler = self.clone();
+                let (scheduler, terms) = (self.clone(), Terms::of(task, claimed.history));
                 self.background.errand(async move {
                     match end {
                         End::Wait => scheduler.put_off(lease).await,
                         End::Failed(outcome) => {
                             let now = Timestamp::now();
-                            scheduler
-                                .record_end(Finished::unseen(lease, outcome, now, &scheduler.revision))
-                                .await;
+                            let end = Finished::unseen(lease, outcome, now, &scheduler.revision);
+                            scheduler.record_end(end, terms).await;
                         }
                     }
                 });
@@ -111,12 +127,12 @@ impl Scheduler {
         }
     }
 
-    fn prepare(&self, task: &Task, claimed: &Claimed) -> Result<(Launch, Scratch), Unready> {
+    fn prepare(&self, task: &Task, claimed: &Claimed, kin: &Kin) -> Result<(Launch, Scratch), Unready> {
         let (scratch, fresh) = self.scratch.borrow().map_err(|e| Unready::Files("scratch folder", e))?;
         if fresh {
             self.progress.watch(&scratch);
         }
-        match self.fill(task, claimed, &scratch) {
+        match self.fill(task, claimed, kin, &scratch) {
             Ok(launch) => Ok((launch, scratch)),
             Err(unready) => {
                 // What was put into it (a secret, a body) goes with it.
@@ -126,10 +142,10 @@ impl Scheduler {
         }
     }
 
-    fn fill(&self, task: &Task, claimed: &Claimed, scratch: &Scratch) -> Result<Launch, Unready> {
+    fn fill(&self, task: &Task, claimed: &Claimed, kin: &Kin, scratch: &Scratch) -> Result<Launch, Unready> {
         let lease = &claimed.lease;
         let body = BodyAt::of(task, claimed, scratch, &self.data.payload(lease.job));
-        let facts = facts(claimed, scratch, &body);
+        let facts = facts(claimed, kin, scratch, &body);
         let payload = body.parsed(task);
         let (value, text) = payload.as_ref().map_or((&Value::Null, ""), |p| (p.value(), p.text()));
         let values = Values { payload: value, payload_text: text, request: &claimed.request, job: &facts };
@@ -145,19 +161,19 @@ impl Scheduler {
             argv: command.argv.into_iter().map(Bytes::from).collect(),
             env: command.env.into_iter().map(|(name, value)| format!("{name}={value}").into()).collect(),
             directory: bytes_of(&task.directory),
-            stdin: body.stdin(task),
+            stdin: stdin(task, &body, kin, scratch).map_err(|e| Unready::Files("children's results", e))?,
             output: OutputPlan {
                 mode: task.output.mode,
                 limit: task.output.limit,
                 stdout: path(Stream::Stdout),
                 stderr: path(Stream::Stderr),
             },
-            timeout: task.timeout,
+            timeout: time_left(task, claimed),
             grace: task.grace,
             leave_children: task.leave_children,
             credentials: None,
             rlimits: Vec::new(),
-            cookie: Note::new(task, lease, scratch.number, claimed.deferred, &self.revision).to_bytes(),
+            cookie: Note::new(task, claimed, scratch.number, &self.revision).to_bytes(),
         })
     }
 
@@ -184,7 +200,27 @@ fn find_in(path: &str, name: &str) -> Option<PathBuf> {
         .find(executable)
 }
 
-fn facts(claimed: &Claimed, scratch: &Scratch, body: &BodyAt<'_>) -> JobFacts {
+/// What the program reads: a join, its family.
+fn stdin(task: &Task, body: &BodyAt<'_>, kin: &Kin, scratch: &Scratch) -> io::Result<Stdin> {
+    match &kin.children {
+        None => Ok(body.stdin(task)),
+        Some(family) if family.len() <= INLINE_PAYLOAD => Ok(Stdin::Bytes(family.clone())),
+        Some(family) => {
+            write_private(&scratch.family(), family)?;
+            Ok(Stdin::File(bytes_of(&scratch.family())))
+        }
+    }
+}
+
+/// How long an attempt may take: a join, what is left of its family's time.
+fn time_left(task: &Task, claimed: &Claimed) -> Option<Duration> {
+    let limit = task.timeout?;
+    let Some(begun) = claimed.begun_at else { return Some(limit) };
+    let gone = Duration::try_from(Timestamp::now().duration_since(begun)).unwrap_or_default();
+    Some(limit.saturating_sub(gone).max(Duration::from_millis(1)))
+}
+
+fn facts(claimed: &Claimed, kin: &Kin, scratch: &Scratch, body: &BodyAt<'_>) -> JobFacts {
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     let index = claimed.index.map(|index| index.to_string()).unwrap_or_default();
     let facts: BTreeMap<JobFact, String> = [
@@ -196,7 +232,12 @@ fn facts(claimed: &Claimed, scratch: &Scratch, body: &BodyAt<'_>) -> JobFacts {
         (JobFact::Result, text(scratch.result())),
     ]
     .into();
-    JobFacts { facts, payload_file: body.file.clone().map(text).unwrap_or_default() }
+    let parent = claimed.parent.zip(kin.parent_payload.clone());
+    JobFacts {
+        facts,
+        payload_file: body.file.clone().map(text).unwrap_or_default(),
+        parent: parent.map(|(id, payload)| ParentFacts { id: id.to_string(), payload_file: text(payload) }),
+    }
 }
 
 /// A path as the keeper takes it.
@@ -218,7 +259,10 @@ impl Unready {
         let (phase, errno) = match self {
             Unready::Program(_) => ("exec", Errno::NOENT),
             Unready::Arguments(_) => ("prepare", Errno::INVAL),
-            Unready::Files(_, error) => {
+            // Asked again when the store answers.
+            Unready::Kin(NoKin::Store(_)) => return End::Wait,
+            Unready::Kin(NoKin::TooMuch) => ("prepare", Errno::FBIG),
+            Unready::Files(_, error) | Unready::Kin(NoKin::Files(error)) => {
                 let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
                 if is_pressure(errno.raw_os_error()) || NO_SPACE.contains(&errno) {
                     return End::Wait;

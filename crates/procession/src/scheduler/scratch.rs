@@ -74,6 +74,11 @@ impl Scratch {
         self.path.join("result")
     }
 
+    /// What a join reads, where it is large.
+    pub fn family(&self) -> PathBuf {
+        self.path.join("family")
+    }
+
     /// Where the program says how far it is.
     pub fn progress(&self) -> PathBuf {
         self.path.join("progress")

@@ -186,7 +186,11 @@ fn ended_truly(
         // Before it was started.
         return false;
     }
-    assert_eq!(job["outcome"], expected.outcome, "{context}: {job}");
+    // A keeper that dies between its TERM and the end takes along why it sent it.
+    let unexplained = json!({"kind": "signaled", "signal": 15, "name": "SIGTERM", "core": false});
+    if !(may_be_lost && job["outcome"] == unexplained && expected.outcome["signal"] == 15) {
+        assert_eq!(job["outcome"], expected.outcome, "{context}: {job}");
+    }
     assert_eq!(job["attempt"], 1, "{context}: {job}");
     let stdout = service.send(&Request::get(format!("/v1/jobs/{id}/stdout"))).expect(200).body;
     assert_eq!(sha256(&stdout), sha256(expected.stdout.as_bytes()), "{context}: {job}");

@@ -205,8 +205,8 @@ const HIDING: &str = r#"
 [task.hides]
 command = ["sh", "-c", '''
 exec <&- >&- 2>&-
-(setsid sh -c "trap '' TERM HUP; (setsid sleep 600 &) ; while :; do sleep 600; done" &)
-until [ "$(cat /proc/[0-9]*/environ 2>/dev/null | tr "\\0" "\\n" | grep -c "^PROCESSION_JOB_ID=$PROCESSION_JOB_ID")" -ge 4 ]; do sleep 0.02; done
+(setsid sh -c "trap '' TERM HUP; (setsid sleep 600 &) ; : > \"$PROCESSION_DIR/hidden\"; while :; do sleep 600; done" &)
+until [ -e "$PROCESSION_DIR/hidden" ]; do sleep 0.02; done
 exit 4
 ''']
 [task.bomb]

@@ -7,8 +7,6 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use procession_core::id::JobId;
 use procession_core::job::{NewJob, StoredPayload};
-use procession_core::limits::{Limit, TaskLimits};
-use procession_core::placeholder::RequestValues;
 use procession_store::{SqliteStore, Store, Submitted};
 
 use crate::harness::{BOUND, Request, Server, Setup, kill, wait_for};
@@ -27,7 +25,7 @@ fn fill(setup: &Setup) {
         for batch in 0..JOBS / 1_000 {
             let submits = (0..1_000).map(|n| store.submit(job(batch * 1_000 + n)));
             let all = join_all(submits).await;
-            assert!(all.iter().all(|answer| *answer == Ok(Submitted::New)));
+            assert!(all.iter().all(|answer| matches!(answer, Ok(Submitted::New(_)))));
         }
     });
 }
@@ -37,21 +35,10 @@ fn job(n: u64) -> NewJob {
     let mut random = [0; 10];
     random[2..].copy_from_slice(&n.to_be_bytes());
     NewJob {
-        id: JobId::new(now.as_millisecond().unsigned_abs(), random),
-        task: "t".parse().expect("a name"),
-        limits: TaskLimits { max_running: Limit::Unlimited, max_queued: 200_000 },
-        node_slots: 1,
         payload: StoredPayload::Inline(Bytes::from(format!("{{\"image\":\"/data/{n}.jpg\",\"roof\":{n}}}"))),
-        request: RequestValues::default(),
-        labels: Default::default(),
-        priority: 0,
         submitted_at: now,
-        run_at: None,
-        expires_at: None,
-        idempotency: None,
         submitted_by: "token:default".into(),
-        retry_of: None,
-        config_revision: "r".into(),
+        ..NewJob::for_testing(JobId::new(now.as_millisecond().unsigned_abs(), random), "t")
     }
 }
 

@@ -18,7 +18,7 @@ use super::job;
 use crate::error::StoreError;
 use crate::sqlite::writer::Sync;
 use crate::sqlite::{SqliteStore, open};
-use crate::store::{Applied, Claim, Query, Store, Submitted};
+use crate::store::{Applied, Claim, Query, Room, Store, Submitted};
 
 const JOBS: u8 = 3;
 
@@ -46,15 +46,16 @@ fn end(lease: Lease) -> Finished {
 async fn lives(store: &SqliteStore) -> Result<(), StoreError> {
     for n in 1..=JOBS {
         let submitted = store.submit(large(n)).await?;
-        assert!(matches!(submitted, Submitted::New | Submitted::Replay(_)), "{submitted:?}");
+        assert!(matches!(submitted, Submitted::New(_) | Submitted::Replay(_)), "{submitted:?}");
     }
-    let tasks = BTreeMap::from([(job(1).task, Limit::Unlimited)]);
+    let tasks =
+        BTreeMap::from([(job(1).task, Room { running: Limit::Unlimited, per_lane: Limit::Unlimited })]);
     let now = jiff::Timestamp::UNIX_EPOCH;
     let claim_id = ClaimId([7; 16]);
     store.claim(Claim { node: "n".into(), boot_id: [1; 16], free: 9, tasks, now, claim_id }).await?;
     for (claimed, _) in store.claimed_by("n").await? {
         let applied = store.finish(end(claimed.lease)).await?;
-        assert_eq!(applied, Applied::Applied);
+        assert_eq!(applied.applied, Applied::Applied);
     }
     Ok(())
 }

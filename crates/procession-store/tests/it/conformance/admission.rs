@@ -3,15 +3,20 @@
 use std::sync::Arc;
 
 use procession_core::admission::Full;
-use procession_core::job::NewJob;
-use procession_core::limits::{Limit, TaskLimits};
+use procession_core::job::{Admission, NewJob};
+use procession_core::limits::Limit;
 use procession_core::outcome::CancelledBy;
 use procession_store::{Store, Submitted};
 
 use crate::fixture::*;
 
 fn bounded(name: &str, max_running: Limit, max_queued: u64, n: i64) -> NewJob {
-    NewJob { limits: TaskLimits { max_running, max_queued }, ..job(name, n) }
+    NewJob { admission: Some(admission(max_running, max_queued)), ..job(name, n) }
+}
+
+/// On a node with so many slots.
+fn on_node(node_slots: u64, job: NewJob) -> NewJob {
+    NewJob { admission: job.admission.map(|admission| Admission { node_slots, ..admission }), ..job }
 }
 
 pub(crate) async fn the_last_place_is_given_once_to_fifty_at_a_time(store: &Arc<dyn Store>) {
@@ -25,7 +30,7 @@ pub(crate) async fn the_last_place_is_given_once_to_fifty_at_a_time(store: &Arc<
         let mut taken = 0;
         for answer in asked {
             match answer.await.expect("no panic").expect("no error") {
-                Submitted::New => taken += 1,
+                Submitted::New(_) => taken += 1,
                 Submitted::Busy(Full::Task) => {}
                 other => panic!("{other:?}"),
             }
@@ -35,16 +40,16 @@ pub(crate) async fn the_last_place_is_given_once_to_fifty_at_a_time(store: &Arc<
 }
 
 pub(crate) async fn without_a_waiting_room_a_slot_that_others_wait_for_is_not_free(store: &Arc<dyn Store>) {
-    let small = |name, n| NewJob { node_slots: 2, ..bounded(name, Limit::AtMost(5), 0, n) };
-    assert_eq!(store.submit(small("a", 0)).await, Ok(Submitted::New));
-    assert_eq!(store.submit(small("b", 0)).await, Ok(Submitted::New));
+    let small = |name, n| on_node(2, bounded(name, Limit::AtMost(5), 0, n));
+    assert_eq!(store.submit(small("a", 0)).await, Ok(taken()));
+    assert_eq!(store.submit(small("b", 0)).await, Ok(taken()));
     assert_eq!(store.submit(small("a", 0)).await, Ok(Submitted::Busy(Full::Node)));
     let tasks = [("a", Limit::AtMost(5)), ("b", Limit::AtMost(5))];
     let jobs = store.claim(ask(2, &tasks, 1)).await.expect("claims").jobs;
     assert_eq!(jobs.len(), 2);
     assert_eq!(store.submit(small("a", 2)).await, Ok(Submitted::Busy(Full::Node)));
     store.finish(ok(jobs[0].lease, 2)).await.expect("recorded");
-    assert_eq!(store.submit(small("a", 3)).await, Ok(Submitted::New));
+    assert_eq!(store.submit(small("a", 3)).await, Ok(taken()));
     assert_eq!(store.submit(small("b", 3)).await, Ok(Submitted::Busy(Full::Node)));
 }
 
@@ -58,9 +63,9 @@ pub(crate) async fn queues_that_could_not_run_take_no_slot_from_others(store: &A
     assert_eq!(store.pause(&task("stopped"), true).await, Ok(true));
     assert_eq!(store.claim(ask(3, &tasks, 1)).await.expect("claims").jobs.len(), 1);
     // `full` has its one slot, `stopped` is paused, nobody serves `gone`: three are free.
-    let x = |n| NewJob { node_slots: 4, ..bounded("x", Limit::AtMost(9), 0, n) };
+    let x = |n| on_node(4, bounded("x", Limit::AtMost(9), 0, n));
     for _ in 0..3 {
-        assert_eq!(store.submit(x(2)).await, Ok(Submitted::New));
+        assert_eq!(store.submit(x(2)).await, Ok(taken()));
     }
     assert_eq!(store.submit(x(2)).await, Ok(Submitted::Busy(Full::Node)));
 }

@@ -15,7 +15,7 @@ pub(crate) async fn only_what_is_over_is_deleted(store: &Arc<dyn Store>) {
     assert_eq!(store.delete(lease.job).await, Ok(Deleted::Unfinished));
     assert_eq!(store.delete(id(0)).await, Ok(Deleted::Unknown));
     store.finish(ok(lease, 1)).await.expect("recorded");
-    assert_eq!(store.delete(lease.job).await, Ok(Deleted::Deleted));
+    assert_eq!(store.delete(lease.job).await, Ok(Deleted::Deleted(vec![lease.job])));
     assert_eq!(store.delete(lease.job).await, Ok(Deleted::Unknown));
     assert_eq!(store.get(lease.job).await, Ok(None));
     assert_eq!(page(&**store, everything()).await, [queued]);

@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
+use procession_core::id::JobId;
 use procession_core::job::NewJob;
 use procession_core::outcome::{CancelledBy, Outcome};
 use procession_core::state::JobState;
-use procession_store::Store;
+use procession_store::{Effects, Store};
 
 use crate::fixture::*;
+
+/// These ended, and nothing else happened.
+fn over(moved: Vec<JobId>) -> Effects {
+    Effects { moved, ..Effects::default() }
+}
 
 pub(crate) async fn what_waited_too_long_ends(store: &Arc<dyn Store>) {
     let until = |n, seconds| NewJob { expires_at: Some(at(seconds)), ..job("a", n) };
@@ -17,8 +23,8 @@ pub(crate) async fn what_waited_too_long_ends(store: &Arc<dyn Store>) {
     let first = put(&**store, NewJob { run_at: Some(at(100)), ..until(0, 3) }).await;
     let later = put(&**store, until(0, 5)).await;
     put(&**store, job("a", 0)).await;
-    assert_eq!(store.expire(at(2)).await, Ok(vec![]));
-    assert_eq!(store.expire(at(4)).await, Ok(vec![first, second]));
+    assert_eq!(store.expire(at(2)).await, Ok(over(vec![])));
+    assert_eq!(store.expire(at(4)).await, Ok(over(vec![first, second])));
     for id in [first, second] {
         let job = store.get(id).await.expect("read").expect("there");
         let outcome = Outcome::cancelled(CancelledBy::Expired);
@@ -29,7 +35,7 @@ pub(crate) async fn what_waited_too_long_ends(store: &Arc<dyn Store>) {
     assert_eq!(state(&**store, later).await, JobState::Queued);
     // Back in the queue it is overdue.
     store.release(lease, None).await.expect("released");
-    assert_eq!(store.expire(at(4)).await, Ok(vec![runs]));
+    assert_eq!(store.expire(at(4)).await, Ok(over(vec![runs])));
 }
 
 pub(crate) async fn at_most_a_thousand_at_once(store: &Arc<dyn Store>) {
@@ -40,9 +46,9 @@ pub(crate) async fn at_most_a_thousand_at_once(store: &Arc<dyn Store>) {
         store.submit(job).await.expect("taken");
     }
     all.reverse();
-    assert_eq!(store.expire(at(9_000)).await.expect("expired"), all[..1_000]);
-    assert_eq!(store.expire(at(9_000)).await.expect("expired"), all[1_000..]);
-    assert_eq!(store.expire(at(9_000)).await, Ok(vec![]));
+    assert_eq!(store.expire(at(9_000)).await.expect("expired"), over(all[..1_000].to_vec()));
+    assert_eq!(store.expire(at(9_000)).await.expect("expired"), over(all[1_000..].to_vec()));
+    assert_eq!(store.expire(at(9_000)).await, Ok(over(vec![])));
 }
 
 pub(crate) async fn next_due_is_the_earliest_of_starts_and_expiries(store: &Arc<dyn Store>) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use procession_core::job::{Idempotency, NewJob};
-use procession_core::limits::{Limit, TaskLimits};
+use procession_core::limits::Limit;
 use procession_core::outcome::CancelledBy;
 use procession_store::{Deleted, Store, Submitted};
 
@@ -39,11 +39,11 @@ pub(crate) async fn keys_of_other_principals_and_tasks_are_others(store: &Arc<dy
 }
 
 pub(crate) async fn a_replay_is_answered_though_the_queue_is_full(store: &Arc<dyn Store>) {
-    let one = TaskLimits { max_running: Limit::AtMost(1), max_queued: 0 };
-    let first = put(&**store, NewJob { limits: one, ..keyed("a", "k", 1) }).await;
-    let again = NewJob { limits: one, ..keyed("a", "k", 1) };
+    let one = Some(admission(Limit::AtMost(1), 0));
+    let first = put(&**store, NewJob { admission: one, ..keyed("a", "k", 1) }).await;
+    let again = NewJob { admission: one, ..keyed("a", "k", 1) };
     assert_eq!(store.submit(again).await, Ok(Submitted::Replay(first)));
-    let conflict = NewJob { limits: one, ..keyed("a", "k", 2) };
+    let conflict = NewJob { admission: one, ..keyed("a", "k", 2) };
     assert_eq!(store.submit(conflict).await, Ok(Submitted::Conflict(first)));
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn one_key_fifty_times_at_once_is_one_job(store: &Arc<dyn Store
     }
     let jobs = page(&**store, everything()).await;
     assert_eq!(jobs.len(), 1);
-    assert_eq!(answers.iter().filter(|answer| **answer == Submitted::New).count(), 1);
+    assert_eq!(answers.iter().filter(|answer| **answer == taken()).count(), 1);
     assert_eq!(answers.iter().filter(|answer| **answer == Submitted::Replay(jobs[0])).count(), 49);
 }
 
@@ -68,14 +68,14 @@ pub(crate) async fn a_key_is_free_again_with_its_job(store: &Arc<dyn Store>) {
     let first = put(&**store, keyed("a", "k", 1)).await;
     store.cancel(first, CancelledBy::Client, at(1)).await.expect("cancelled");
     assert_eq!(store.submit(keyed("a", "k", 1)).await, Ok(Submitted::Replay(first)));
-    assert_eq!(store.delete(first).await, Ok(Deleted::Deleted));
+    assert_eq!(store.delete(first).await, Ok(Deleted::Deleted(vec![first])));
     put(&**store, keyed("a", "k", 2)).await;
 }
 
 pub(crate) async fn the_very_same_job_again_is_a_replay(store: &Arc<dyn Store>) {
-    let one = TaskLimits { max_running: Limit::AtMost(1), max_queued: 1 };
-    let first = NewJob { limits: one, ..job("a", 0) };
-    let second = NewJob { limits: one, labels: labels(&[("x", "y")]), ..job("a", 0) };
+    let one = Some(admission(Limit::AtMost(1), 1));
+    let first = NewJob { admission: one, ..job("a", 0) };
+    let second = NewJob { admission: one, labels: labels(&[("x", "y")]), ..job("a", 0) };
     for again in [&first, &second] {
         put(&**store, again.clone()).await;
         assert_eq!(store.submit(again.clone()).await, Ok(Submitted::Replay(again.id)));

@@ -28,7 +28,7 @@ pub(crate) async fn a_job_from_submission_to_success(store: &Arc<dyn Store>) {
     let job = store.get(lease.job).await.expect("read").expect("there");
     assert_eq!((job.started_at, job.containment), (Some(at(1)), Some(Containment::Cgroup)));
 
-    assert_eq!(store.finish(ok(lease, 1)).await, Ok(Applied::Applied));
+    assert_eq!(store.finish(ok(lease, 1)).await, Ok(change(Applied::Applied)));
     let job = store.get(lease.job).await.expect("read").expect("there");
     assert_eq!((job.state, job.outcome), (JobState::Succeeded, Some(Outcome::Exited { code: 0 })));
     assert_eq!((job.finished_at, job.run_ms, job.attempt), (Some(at(2)), Some(1_000), 1));
@@ -100,7 +100,7 @@ pub(crate) async fn what_an_attempt_left_is_loaded_as_it_was_recorded(store: &Ar
             leaked: 3,
             ..ended(lease, Outcome::Exited { code: 3 }, n)
         };
-        assert_eq!(store.finish(finished.clone()).await, Ok(Applied::Applied));
+        assert_eq!(store.finish(finished.clone()).await, Ok(change(Applied::Applied)));
         let job = store.get(lease.job).await.expect("read").expect("there");
         assert_eq!((job.state, job.outcome), (JobState::Failed, Some(finished.outcome.clone())));
         assert_eq!((job.started_at, job.finished_at), (finished.started_at, Some(finished.finished_at)));
@@ -138,7 +138,7 @@ pub(crate) async fn every_outcome_leads_to_its_state(store: &Arc<dyn Store>) {
     ];
     for (n, (outcome, end)) in (0..).zip(outcomes) {
         let lease = running(&**store, "a", n).await;
-        assert_eq!(store.finish(ended(lease, outcome.clone(), n)).await, Ok(Applied::Applied));
+        assert_eq!(store.finish(ended(lease, outcome.clone(), n)).await, Ok(change(Applied::Applied)));
         let job = store.get(lease.job).await.expect("read").expect("there");
         assert_eq!((job.state, job.outcome), (end, Some(outcome)));
     }
@@ -154,7 +154,7 @@ pub(crate) async fn what_was_seen_running_stays_seen_though_its_end_is_lost(stor
         containment: None,
         ..ended(lease, Outcome::Lost { reason: LostReason::Reboot }, 5)
     };
-    assert_eq!(store.finish(finished).await, Ok(Applied::Applied));
+    assert_eq!(store.finish(finished).await, Ok(change(Applied::Applied)));
     let job = store.get(lease.job).await.expect("read").expect("there");
     assert_eq!((job.started_at, job.containment), (Some(at(1)), Some(Containment::Monitor)));
 }

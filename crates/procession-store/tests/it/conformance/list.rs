@@ -9,7 +9,7 @@ use procession_core::id::JobId;
 use procession_core::job::{Finished, NewJob, ResultSummary};
 use procession_core::outcome::{CancelledBy, Outcome};
 use procession_core::state::JobState;
-use procession_store::{Query, Store};
+use procession_store::{Query, Standing, Store};
 
 use crate::fixture::*;
 
@@ -190,11 +190,12 @@ pub(crate) async fn a_position_counts_those_ahead(store: &Arc<dyn Store>) {
     let first = put(&**store, NewJob { priority: 1, ..job("a", 5) }).await;
     let scheduled = put(&**store, NewJob { run_at: Some(at(50)), priority: 9, ..job("a", 0) }).await;
     for (ahead, id) in [first, second, third, last].into_iter().enumerate() {
-        assert_eq!(store.position(id).await, Ok(Some(ahead as u64)));
+        let standing = Standing { ahead: ahead as u64, ..Standing::default() };
+        assert_eq!(store.standing(id).await, Ok(Some(standing)));
     }
-    assert_eq!(store.position(scheduled).await, Ok(None));
-    assert_eq!(store.position(id(0)).await, Ok(None));
+    assert_eq!(store.standing(scheduled).await, Ok(None));
+    assert_eq!(store.standing(id(0)).await, Ok(None));
     assert_eq!(take(&**store, 1, "a", 9).await[0].lease.job, first);
-    assert_eq!(store.position(first).await, Ok(None));
-    assert_eq!(store.position(second).await, Ok(Some(0)));
+    assert_eq!(store.standing(first).await, Ok(None));
+    assert_eq!(store.standing(second).await, Ok(Some(Standing::default())));
 }

@@ -13,7 +13,7 @@ use procession_core::limits::Limit;
 use procession_core::outcome::{CancelledBy, Outcome};
 use procession_core::record::{Containment, Ending, ExitRecord, Phase, StopCause};
 use procession_core::recovery::{Claimant, Known, Verdict, judge};
-use procession_core::retry::{Next, next};
+use procession_core::retry::deferral;
 use procession_core::state::JobState;
 use procession_store::{Cancelled, Claim, Store};
 
@@ -278,12 +278,12 @@ impl Machine {
         let Some(record) = self.server.as_mut().and_then(|server| server.ends.pop_front()) else { return };
         let lease = lease_of(&record);
         let store = self.store();
-        match next(&record, 0, self.claims) {
-            Next::Defer(_) => {
+        match deferral(&record, 0, self.claims) {
+            Some(_) => {
                 store.release(lease, Some(at(self.now + 1))).await.expect("deferred");
             }
-            Next::Finish(outcome) => {
-                store.finish(end(lease, outcome, self.now)).await.expect("recorded");
+            None => {
+                store.finish(end(lease, Outcome::of(&record), self.now)).await.expect("recorded");
             }
         }
         self.disk.synced();
@@ -299,8 +299,8 @@ impl Machine {
         }
         let met = self.store().cancel(id, CancelledBy::Client, at(self.now)).await.expect("cancelled");
         self.disk.synced();
-        if let (Cancelled::Running(lease), Some(server)) = (met, &mut self.server) {
-            server.outbox.push_back(Word::Stop(lease.key()));
+        if let (Cancelled::Asked(effects), Some(server)) = (met, &mut self.server) {
+            server.outbox.extend(effects.stops.iter().map(|(lease, _)| Word::Stop(lease.key())));
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use procession_core::id::JobId;
 use procession_core::state::JobState;
 use procession_store::sqlite::{Exam, backup};
-use procession_store::{Applied, SqliteStore, Store, StoreError, Submitted};
+use procession_store::{Applied, SqliteStore, Store, StoreError};
 
 use crate::fixture::*;
 
@@ -23,7 +23,7 @@ async fn f43_a_backup_under_load_has_every_job_that_was_acknowledged_before_it_h
             let (store, stop) = (store.clone(), stop.clone());
             spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    assert_eq!(store.submit(job("a", 0)).await, Ok(Submitted::New));
+                    assert_eq!(store.submit(job("a", 0)).await, Ok(taken()));
                 }
             })
         })
@@ -65,25 +65,25 @@ async fn f43_who_owned_the_original_cannot_write_to_its_copy() {
 
     let copy = SqliteStore::open(&copy).expect("the copy is a store");
     // The old server's word counts in the original, and in the copy for nothing.
-    assert_eq!(copy.finish(ok(lease, 5)).await, Ok(Applied::Stale));
+    assert_eq!(copy.finish(ok(lease, 5)).await, Ok(change(Applied::Stale)));
     assert_eq!(
         copy.started(lease, at(5), procession_core::record::Containment::Cgroup).await,
         Ok(Applied::Stale)
     );
-    assert_eq!(copy.release(lease, None).await, Ok(Applied::Stale));
+    assert_eq!(copy.release(lease, None).await, Ok(change(Applied::Stale)));
     assert_eq!(state(&copy, lease.job).await, JobState::Running);
-    assert_eq!(store.finish(ok(lease, 5)).await, Ok(Applied::Applied));
+    assert_eq!(store.finish(ok(lease, 5)).await, Ok(change(Applied::Applied)));
     // Whoever starts on the copy finds the claim, and that nobody has it.
     let (claimed, _) = copy.claimed_by("n1").await.expect("read").remove(0);
     assert_eq!((claimed.lease.job, claimed.lease.attempt), (lease.job, lease.attempt));
     assert!(claimed.lease.fence.0 > 1 << 32);
-    assert_eq!(copy.finish(ok(claimed.lease, 6)).await, Ok(Applied::Applied));
-    assert_eq!(copy.finish(ok(lease, 7)).await, Ok(Applied::Stale), "also once it is over");
+    assert_eq!(copy.finish(ok(claimed.lease, 6)).await, Ok(change(Applied::Applied)));
+    assert_eq!(copy.finish(ok(lease, 7)).await, Ok(change(Applied::Stale)), "also once it is over");
     // No claim of the original can be taken for one of the copy, nor the other way round.
     let (new, old) = (take(&copy, 1, "a", 8).await.remove(0), take(&store, 1, "a", 8).await.remove(0));
     assert_eq!((new.lease.job, old.lease.job), (queued, queued));
     assert!(new.lease.fence.0 > copied.fence && old.lease.fence.0 < 1 << 32);
-    assert_eq!(copy.finish(ok(old.lease, 9)).await, Ok(Applied::Stale));
+    assert_eq!(copy.finish(ok(old.lease, 9)).await, Ok(change(Applied::Stale)));
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ async fn child_on_a_bad_disk() {
         let job = job("a", n);
         let id = job.id;
         match store.submit(job).await {
-            Ok(Submitted::New) => println!("\ntaken {id}"),
+            Ok(Submitted::New(_)) => println!("\ntaken {id}"),
             Err(StoreError::Disk(_)) => println!("\nrefused {id}"),
             other => panic!("{other:?}"),
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use procession_core::job::{NewJob, StoredPayload};
 use procession_core::state::JobState;
-use procession_store::{Applied, SqliteStore, Store, StoreError, Submitted};
+use procession_store::{Applied, Effects, SqliteStore, Store, StoreError, Submitted};
 use tempfile::TempDir;
 
 use crate::fixture::*;
@@ -52,7 +52,7 @@ async fn f07_a_full_disk_refuses_and_recovers() {
         let job = large(taken.len() as i64);
         let id = job.id;
         match store.submit(job).await {
-            Ok(Submitted::New) => taken.push(id),
+            Ok(Submitted::New(_)) => taken.push(id),
             other => break other,
         }
         assert!(taken.len() < 100, "never full");
@@ -61,7 +61,7 @@ async fn f07_a_full_disk_refuses_and_recovers() {
     // Again and again, and never something worse.
     for n in 0..20 {
         let refused = store.submit(large(n)).await;
-        assert!(matches!(refused, Ok(Submitted::New) | Err(StoreError::Full)), "{refused:?}");
+        assert!(matches!(refused, Ok(Submitted::New(_)) | Err(StoreError::Full)), "{refused:?}");
         if refused.is_ok() {
             taken.push(store.list(everything()).await.expect("reads go on")[0].id);
         }
@@ -70,8 +70,8 @@ async fn f07_a_full_disk_refuses_and_recovers() {
     assert_eq!(listed.len(), taken.len() + 1, "nothing but what was acknowledged");
 
     fs::remove_file(&ballast).expect("removed");
-    assert_eq!(store.finish(ok(lease, 9)).await, Ok(Applied::Applied));
-    assert_eq!(store.submit(large(50)).await, Ok(Submitted::New));
+    assert_eq!(store.finish(ok(lease, 9)).await, Ok(change(Applied::Applied)));
+    assert_eq!(store.submit(large(50)).await, Ok(Submitted::New(Effects::default())));
     assert_eq!(store.probe().await, Ok(()));
     drop(store);
     let store = SqliteStore::open(&disk.path().join("store.db")).expect("the same store");

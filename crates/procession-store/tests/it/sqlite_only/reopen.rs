@@ -7,7 +7,7 @@ use procession_core::job::NewJob;
 use procession_core::limits::Limit;
 use procession_core::record::Containment;
 use procession_core::state::JobState;
-use procession_store::{SqliteStore, Store, StoreError, Submitted};
+use procession_store::{SqliteStore, Store, StoreError};
 
 use crate::fixture::*;
 
@@ -108,7 +108,7 @@ async fn f05_a_store_that_is_given_away_takes_no_more_writes_and_sees_those_of_t
     let mut kept = 0;
     for write in writes {
         match write.await.expect("no panic") {
-            Ok(submitted) => kept += u64::from(submitted == Submitted::New),
+            Ok(submitted) => kept += u64::from(submitted == taken()),
             Err(error) => assert_eq!(error, StoreError::Closed),
         }
     }

@@ -112,8 +112,8 @@ fn schema(value: serde_json::Value) -> Option<Schema> {
 }
 
 fn full_report(folder: &Path) -> Task {
+    let command = ["python3", "process.py", "--data", "{{payload}}"].map(template).to_vec();
     Task {
-        name: "full-report".parse().expect("a name"),
         description: Some("One train pass".into()),
         route: Some(Route {
             method: Method::Post,
@@ -121,8 +121,6 @@ fn full_report(folder: &Path) -> Task {
             reply: Reply { format: ReplyFormat::Envelope, always_200: true, wait: None, status: Vec::new() },
             anonymous: true,
         }),
-        command: ["python3", "process.py", "--data", "{{payload}}"].map(template).to_vec(),
-        directory: folder.into(),
         input: Input {
             body: Body::Json,
             channel: Channel::Argv,
@@ -130,7 +128,7 @@ fn full_report(folder: &Path) -> Task {
             max_body: 1 << 20,
             schema: schema(json!({"type": "object", "required": ["requestId"]})),
         },
-        limits: TaskLimits { max_running: Limit::AtMost(10), max_queued: 0 },
+        limits: TaskLimits { max_running: Limit::AtMost(10), per_lane: Limit::Unlimited, max_queued: 0 },
         timeout: Some(Duration::from_secs(600)),
         grace: Duration::from_secs(10),
         queue_timeout: None,
@@ -142,7 +140,7 @@ fn full_report(folder: &Path) -> Task {
         secrets: [("DB".to_owned(), folder.join("db.secret"))].into(),
         labels: [("request".to_owned(), template("{{payload.requestId}}"))].into(),
         idempotency_key: Some(template("{{payload.requestId}}")),
-        allow_leading_dash: false,
+        ..Task::new("full-report".parse().expect("a name"), command, folder.into())
     }
 }
 
