@@ -111,13 +111,17 @@ impl FromStr for TaskName {
     type Err = BadTaskName;
 
     fn from_str(text: &str) -> Result<Self, BadTaskName> {
-        let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let bytes = text.as_bytes();
-        let fits = (1..=64).contains(&bytes.len())
-            && plain(bytes[0])
-            && bytes.iter().all(|&c| plain(c) || matches!(c, b'.' | b'_' | b'-'));
-        if fits { Ok(Self(text.into())) } else { Err(BadTaskName) }
+        if can_be_a_name(text) { Ok(Self(text.into())) } else { Err(BadTaskName) }
     }
+}
+
+/// What names in the config are made of: they stand in paths, URLs and file names.
+pub(crate) fn can_be_a_name(text: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let bytes = text.as_bytes();
+    (1..=64).contains(&bytes.len())
+        && plain(bytes[0])
+        && bytes.iter().all(|&c| plain(c) || matches!(c, b'.' | b'_' | b'-'))
 }
 
 impl Borrow<str> for TaskName {

@@ -15,8 +15,8 @@ pub(super) struct Keys {
 
 pub(super) static TOP: Keys = Keys {
     section: "the config",
-    known: &["server", "limits", "retention", "log", "task"],
-    later: &["schedule"],
+    known: &["server", "limits", "retention", "log", "task", "schedule"],
+    later: &[],
 };
 
 pub(super) static SERVER: Keys = Keys {
@@ -107,6 +107,12 @@ pub(super) static THEN: Keys = Keys { section: "then", known: &["task", "on"], l
 pub(super) static CALLBACK: Keys =
     Keys { section: "callback", known: &["url", "secret_file", "on"], later: &[] };
 
+pub(super) static SCHEDULE: Keys = Keys {
+    section: "[schedule.NAME]",
+    known: &["task", "cron", "timezone", "overlap", "catch_up", "payload"],
+    later: &[],
+};
+
 /// All sections.
-pub(super) static ALL: [&Keys; 10] =
-    [&TOP, &SERVER, &LIMITS, &RETENTION, &LOG, &TASK, &REPLY, &SECRET, &THEN, &CALLBACK];
+pub(super) static ALL: [&Keys; 11] =
+    [&TOP, &SERVER, &LIMITS, &RETENTION, &LOG, &TASK, &REPLY, &SECRET, &THEN, &CALLBACK, &SCHEDULE];

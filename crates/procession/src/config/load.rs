@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use procession_core::id::TaskName;
+use procession_core::schedule::{Schedule, ScheduleName};
 use procession_core::target::HostPattern;
 use procession_core::task::Task;
 use sha2::{Digest, Sha256};
@@ -20,12 +21,14 @@ use super::limits::Limits;
 use super::log::Logging;
 use super::report::Report;
 use super::retention::Retention;
+use super::schedule;
 use super::schema::{SchemaFiles, read_bounded};
 use super::section::Section;
 use super::server::Server;
 use super::snapshot::Snapshot;
 use super::syntax;
 use super::task;
+use crate::data::DataDir;
 
 /// A whole config, resolved: every default filled in, every path absolute.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +49,8 @@ pub struct Config {
     pub log: Logging,
     /// `[task.NAME]`, by name.
     pub tasks: BTreeMap<TaskName, Arc<Task>>,
+    /// `[schedule.NAME]`, by name.
+    pub schedules: BTreeMap<ScheduleName, Arc<Schedule>>,
     /// The texts it was made of.
     pub snapshot: Snapshot,
     /// What to tell the user although the config can be used.
@@ -156,6 +161,8 @@ pub(super) fn parse(
     let callback_hosts = server.callback_hosts.clone();
     let around = Surroundings { folder: &folder, options, schemas, callback_hosts };
     let tasks = read_tasks(&top, &around);
+    let job_folder = DataDir::existing(&server.data_dir).jobs().to_string_lossy().into_owned();
+    let schedules = schedule::read_all(&top, &schedule::Known { tasks: &tasks, job_folder });
     let text = report.source.text.clone();
     let snapshot = Snapshot { path: path.clone(), text, schemas: around.schemas.into_texts() };
     let revision = revision(&snapshot);
@@ -164,7 +171,19 @@ pub(super) fn parse(
         return Err(found);
     }
     let warnings = found.into_iter().collect();
-    Ok(Config { path, folder, revision, server, limits, retention, log, tasks, snapshot, warnings })
+    Ok(Config {
+        path,
+        folder,
+        revision,
+        server,
+        limits,
+        retention,
+        log,
+        tasks,
+        schedules,
+        snapshot,
+        warnings,
+    })
 }
 
 fn span_of_key(table: &DeTable<'_>, key: &str) -> Span {
@@ -233,6 +252,7 @@ impl Default for Config {
             retention: Retention::default(),
             log: Logging::default(),
             tasks: BTreeMap::new(),
+            schedules: BTreeMap::new(),
             snapshot: Snapshot::default(),
             warnings: Vec::new(),
         }

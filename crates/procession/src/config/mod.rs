@@ -7,6 +7,7 @@
 
 mod diagnostic;
 mod find;
+mod json;
 mod keys;
 mod limits;
 mod listen;
@@ -18,6 +19,7 @@ mod program;
 mod reply_text;
 mod report;
 mod retention;
+mod schedule;
 mod schema;
 mod section;
 mod server;

@@ -205,6 +205,11 @@ impl<'a> Item<'a> {
         self.value.as_str()
     }
 
+    /// As it was read.
+    pub(super) fn value(&self) -> &'a DeValue<'a> {
+        self.value
+    }
+
     /// Whether it is the word for "no bound".
     pub(super) fn is_none(&self) -> bool {
         self.value.as_str() == Some("none")

@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use jiff::tz::TimeZone;
 use procession_core::condition::Condition;
+use procession_core::cron::Cron;
 use procession_core::job::{FollowUp, What};
 use procession_core::launch::OutputMode;
 use procession_core::limits::{Limit, TaskLimits};
 use procession_core::placeholder::Template;
+use procession_core::schedule::{CatchUp, Overlap, Schedule};
 use procession_core::state::JobState;
 use procession_core::target::HostPattern;
 use procession_core::task::{
@@ -97,6 +101,18 @@ callback = { url = "https://hooks.example.org/{{query.mode:-fast}}", secret_file
 [task.tidy]
 command = ["true"]
 max_running = 1
+
+[schedule.nightly]
+task = "full-report"
+cron = "0 3 * * *"
+timezone = "Asia/Shanghai"
+overlap = "queue"
+catch_up = "one"
+payload = { requestId = "night", depth = [0x10, 2.5, true, "x"], more = { a = {} } }
+
+[schedule.hourly]
+task = "convert"
+cron = "@hourly"
 "#;
 
 fn template(text: &str) -> Template {
@@ -241,6 +257,26 @@ fn the_contracts_example_means_what_it_says() {
     assert_eq!(config.folder, folder);
     let tasks: Vec<&Arc<Task>> = config.tasks.values().collect();
     assert_eq!(tasks, [convert(folder), full_report(folder), tidy(folder)].map(Arc::new).each_ref());
+    let zone = |name: &str| TimeZone::get(name).expect("a zone");
+    let hourly = Schedule {
+        name: "hourly".parse().expect("a name"),
+        task: "convert".parse().expect("a name"),
+        cron: Cron::parse("@hourly", zone("UTC")).expect("an expression"),
+        overlap: Overlap::Skip,
+        catch_up: CatchUp::None,
+        payload: Bytes::new(),
+    };
+    let payload = r#"{"depth":[16,2.5,true,"x"],"more":{"a":{}},"requestId":"night"}"#;
+    let nightly = Schedule {
+        name: "nightly".parse().expect("a name"),
+        task: "full-report".parse().expect("a name"),
+        cron: Cron::parse("0 3 * * *", zone("Asia/Shanghai")).expect("an expression"),
+        overlap: Overlap::Queue,
+        catch_up: CatchUp::One,
+        payload: Bytes::from_static(payload.as_bytes()),
+    };
+    let schedules: Vec<&Arc<Schedule>> = config.schedules.values().collect();
+    assert_eq!(schedules, [&Arc::new(hourly), &Arc::new(nightly)]);
     let warnings: Vec<&str> = config.warnings.iter().map(|warning| warning.message.as_str()).collect();
     assert_eq!(warnings, ["a payload in the arguments is visible in `ps` to every user of this machine"]);
 }

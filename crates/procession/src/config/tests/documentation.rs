@@ -1,4 +1,5 @@
-//! `docs/config.md` knows every key the config knows, and no key the config does not.
+//! `docs/config.md` knows every key the config knows, and no key the config does not; the
+//! examples of the documentation are configs.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,9 +7,13 @@ use std::path::PathBuf;
 use super::super::keys::ALL;
 use super::super::reply_text::REPLY_FACTS;
 
+fn page(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
+    fs::read_to_string(path).expect("a page of the documentation")
+}
+
 fn text() -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/config.md");
-    fs::read_to_string(path).expect("docs/config.md")
+    page("config.md")
 }
 
 #[test]
@@ -43,10 +48,11 @@ fn every_documented_key_is_known() {
 }
 
 #[test]
-fn its_example_loads() {
-    let text = text();
-    let (_, example) = text.split_once("```toml\n").expect("an example");
-    let (example, _) = example.split_once("```").expect("its end");
-    let scratch = super::Scratch::new();
-    assert_eq!(scratch.complaints(example), "");
+fn its_examples_load() {
+    for text in [text(), page("schedules.md")] {
+        let (_, example) = text.split_once("```toml\n").expect("an example");
+        let (example, _) = example.split_once("```").expect("its end");
+        let scratch = super::Scratch::new();
+        assert_eq!(scratch.complaints(example), "");
+    }
 }
