@@ -27,13 +27,20 @@ pub enum Verb {
     Standing,
     Delete,
     Prune,
+    TakeDeliveries,
+    NextDeliveryDue,
+    AckDelivery,
+    Follow,
+    RepeatDelivery,
+    Delivery,
+    Deliveries,
     Stats,
     Probe,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 25] = [
+    pub const ALL: [Verb; 32] = [
         Verb::Submit,
         Verb::Claim,
         Verb::ClaimedBy,
@@ -57,13 +64,23 @@ impl Verb {
         Verb::Standing,
         Verb::Delete,
         Verb::Prune,
+        Verb::TakeDeliveries,
+        Verb::NextDeliveryDue,
+        Verb::AckDelivery,
+        Verb::Follow,
+        Verb::RepeatDelivery,
+        Verb::Delivery,
+        Verb::Deliveries,
         Verb::Stats,
         Verb::Probe,
     ];
 
     /// Whether it changes the store.
     pub fn writes(self) -> bool {
-        use Verb::{Cancel, Claim, Delete, Expire, Finish, Pause, Probe, Prune, PutTasks, Release, Started};
+        use Verb::{
+            AckDelivery, Cancel, Claim, Delete, Expire, Finish, Follow, Pause, Probe, Prune, PutTasks,
+            Release, RepeatDelivery, Started,
+        };
         matches!(
             self,
             Verb::Submit
@@ -77,6 +94,9 @@ impl Verb {
                 | Pause
                 | Delete
                 | Prune
+                | AckDelivery
+                | Follow
+                | RepeatDelivery
                 | Probe
         )
     }

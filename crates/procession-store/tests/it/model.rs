@@ -255,7 +255,8 @@ impl Pair {
             }
         });
         let on = vec![if kin.stops { Condition::Unsuccessful } else { Condition::Finished }];
-        let follow_up = FollowUp { on, what: What::Callback("http://127.0.0.1:9/done".into()) };
+        let follow_up =
+            FollowUp { on, what: What::Callback { url: "http://127.0.0.1:9/done".into(), fixed: true } };
         NewJob {
             lane: (kin.lane < 3).then(|| kin.lane.to_string()),
             follow_ups: if kin.follows { vec![follow_up] } else { vec![] },
