@@ -136,7 +136,7 @@ fn save(old: &Connection, new: &Connection) -> Result<Salvage, StoreError> {
     salvage.tables.push(keys(old, new)?);
     let labels = statement::run(new, LABELS, [])? as u64;
     salvage.tables.push(Saved { table: "label", rows: labels, ..Saved::default() });
-    for (table, order) in [("lane", "task, value"), ("node", "name"), ("schedule", "name")] {
+    for (table, order) in [("family", "job"), ("lane", "task, value"), ("node", "name"), ("schedule", "name")] {
         salvage.tables.push(sweep.all(table, order, &mut |_| Ok(false))?);
     }
     salvage.tables.push(sweep.all("delivery", "rowid", &mut |_| Ok(false))?);

@@ -47,7 +47,7 @@ CREATE INDEX live_deadline ON live (deadline) WHERE deadline IS NOT NULL AND lat
 -- Limits are counted here.
 DROP INDEX live_slots;
 CREATE INDEX live_slots ON live (task, lane, begun_at) WHERE holds_slot = 1;
-CREATE INDEX live_begun ON live (task, lane) WHERE begun_at IS NOT NULL;
+CREATE INDEX live_begun ON live (task, lane, begun_at) WHERE begun_at IS NOT NULL;
 CREATE INDEX live_busy ON live (parent)
     WHERE parent IS NOT NULL AND (holds_slot = 1 OR begun_at IS NOT NULL);
 CREATE INDEX live_by_parent ON live (parent, state) WHERE parent IS NOT NULL;
