@@ -55,6 +55,9 @@ CREATE INDEX live_unique ON live (task, unique_value) WHERE unique_value IS NOT 
 
 ALTER TABLE done ADD COLUMN parent BLOB CHECK (length(parent) = 16);
 ALTER TABLE done ADD COLUMN begun_at INTEGER;
+-- What is removed by its age goes with all below it.
+DROP INDEX done_by_time;
+CREATE INDEX done_by_time ON done (finished_at) WHERE parent IS NULL;
 CREATE INDEX done_by_parent ON done (parent, state) WHERE parent IS NOT NULL;
 
 -- What was to follow the end of a job: a row for each that its end met, written with the end.
