@@ -140,6 +140,7 @@ pub(super) fn child_over(
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
     let Some(parent) = parent else { return Ok(()) };
+    // Asked of few: most children succeed.
     if is_failure(child) && rules(tx.conn, parent)?.stops {
         stop_below(tx, parent, at, effects)?;
     }

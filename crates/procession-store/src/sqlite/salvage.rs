@@ -49,6 +49,17 @@ const KEY: &str =
 const INSERT_KEY: &str = "
     INSERT OR IGNORE INTO idempotency (task, principal, key, body_hash, job) VALUES (?1, ?2, ?3, ?4, ?5)";
 const BOTH: &str = "DELETE FROM live WHERE EXISTS (SELECT 1 FROM done WHERE done.job = live.job)";
+// A child whose parent is not there is given a slot by nobody; it is lost. A parent whose rules are
+// gone has none, and one whose children are gone waits for nobody.
+const ORPHANS: &str = "
+    DELETE FROM live WHERE parent IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM live AS above WHERE above.job = live.parent)";
+const RULES: &str = "
+    INSERT OR IGNORE INTO family (job, stops, joins, join_decides)
+    SELECT job, 0, 0, 0 FROM live WHERE is_parent = 1";
+const DESERTED: &str = "
+    UPDATE live SET gathers = 1 WHERE state = 'waiting' AND gathers = 0
+        AND NOT EXISTS (SELECT 1 FROM live AS below WHERE below.parent = live.job)";
 const FORGET: &str = "DELETE FROM live WHERE job = ?1";
 const IDS: &str = "SELECT id FROM job WHERE id > ?1 ORDER BY id LIMIT 1000";
 const OLD_FENCE: &str = "SELECT fence FROM meta";
@@ -129,10 +140,12 @@ fn save(old: &Connection, new: &Connection) -> Result<Salvage, StoreError> {
     let jobs = sweep.all("job", "rowid", &mut |row| fill_tasks(new, row.integer("task").unwrap_or(0)))?;
     salvage.tables.push(jobs);
     salvage.tables.push(sweep.all("attempt", "rowid", &mut |_| Ok(false))?);
-    for table in ["done", "live"] {
+    for table in ["done", "live", "family"] {
         salvage.tables.push(of_each_job(&sweep, table)?);
     }
-    statement::run(new, BOTH, [])?;
+    for sql in [BOTH, ORPHANS, RULES, DESERTED] {
+        statement::run(new, sql, [])?;
+    }
     salvage.tables.push(keys(old, new)?);
     let labels = statement::run(new, LABELS, [])? as u64;
     salvage.tables.push(Saved { table: "label", rows: labels, ..Saved::default() });

@@ -74,7 +74,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("family::GATHER", family::GATHER),
     ("family::TO_GATHER", family::TO_GATHER),
     ("family::LATE", family::LATE),
-    ("family::CHILDREN", family::CHILDREN),
+    ("family::ENDS", family::ENDS),
     ("family::COUNTS", family::COUNTS),
     ("family::BUSY", family::BUSY),
     ("finish::LEAVE", finish::LEAVE),
@@ -97,6 +97,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("list::BY_LABEL", list::BY_LABEL),
     ("list::LIVE_IN_STATE", list::LIVE_IN_STATE),
     ("list::DONE_IN_STATE", list::DONE_IN_STATE),
+    ("list::CHILDREN", list::CHILDREN),
     ("list::TASK_IDS", list::TASK_IDS),
     ("probe::PROBE", probe::PROBE),
     ("query::PAYLOAD", query::PAYLOAD),
@@ -127,7 +128,10 @@ const STATEMENTS: &[(&str, &str)] = &[
 
 /// Walks that are meant: over the slots that are held, the few tasks, the one row of meta;
 /// over all ids when a person abbreviates one; over the queue once at start.
-const WALKS: [&str; 9] = [
+const WALKS: [&str; 12] = [
+    "SCAN live USING COVERING INDEX live_gathers",
+    "SCAN live USING COVERING INDEX live_begun",
+    "SCAN live USING INDEX live_joins",
     "SCAN live USING COVERING INDEX live_slots",
     "SCAN live USING INDEX live_slots",
     "SCAN task",
@@ -178,9 +182,9 @@ fn every_statement_prepares_and_is_listed() {
 #[test]
 fn no_statement_walks_a_table_that_grows() {
     let conn = database();
-    for (name, sql) in
-        STATEMENTS.iter().filter(|(name, _)| *name != "ledger::RECOUNT" && *name != "ledger::RETRYING")
-    {
+    // Once at start, or after a transaction that failed.
+    let once = ["ledger::RECOUNT", "ledger::NOT_COUNTED", "lanes::GROUPS"];
+    for (name, sql) in STATEMENTS.iter().filter(|(name, _)| !once.contains(name)) {
         for line in plan(&conn, sql) {
             let meant = WALKS.iter().any(|walk| line.starts_with(walk));
             assert!(!line.starts_with("SCAN") || meant, "{name}: {line}");
@@ -192,7 +196,8 @@ fn no_statement_walks_a_table_that_grows() {
 fn what_is_claimed_and_listed_comes_from_its_index_in_order() {
     let conn = database();
     let expected = [
-        (claim::NEXT, "SEARCH live USING INDEX live_queued (task=?)"),
+        (claim::NEXT, "SEARCH live USING INDEX live_queued (task=? AND lane=? AND parent=?)"),
+        (claim::JOINS, "SCAN live USING INDEX live_joins"),
         (claim::GIVE, "SEARCH live USING PRIMARY KEY (job=?)"),
         (finish::LEAVE, "SEARCH live USING PRIMARY KEY (job=?)"),
         (list::BY_ID, "SEARCH job USING INDEX sqlite_autoindex_job_1 (id>? AND id<?)"),
@@ -209,7 +214,7 @@ fn what_is_claimed_and_listed_comes_from_its_index_in_order() {
         ),
         (record::RECORD, "SEARCH job USING INDEX sqlite_autoindex_job_1 (id=?)"),
         (expire::EXPIRED, "SEARCH live USING INDEX live_expires (expires_at>? AND expires_at<?)"),
-        (query::AHEAD, "SEARCH live USING COVERING INDEX live_queued (task=? AND priority>?)"),
+        (query::AHEAD, "SEARCH live USING COVERING INDEX live_queued (task=? AND lane=? AND parent=? AND priority>?)"),
         (ledger::RECOUNT, "SCAN live USING COVERING INDEX live_by_state"),
         (delivery::DUE_OF_HOST, "SEARCH delivery USING INDEX delivery_by_host (host=? AND due_at<?)"),
         (delivery::NEXT_HOST, "SEARCH delivery USING COVERING INDEX delivery_by_host (host>?)"),

@@ -47,7 +47,7 @@ CREATE INDEX live_deadline ON live (deadline) WHERE deadline IS NOT NULL AND lat
 -- Limits are counted here.
 DROP INDEX live_slots;
 CREATE INDEX live_slots ON live (task, lane, begun_at) WHERE holds_slot = 1;
-CREATE INDEX live_begun ON live (task, lane) WHERE begun_at IS NOT NULL;
+CREATE INDEX live_begun ON live (task, lane, begun_at) WHERE begun_at IS NOT NULL;
 CREATE INDEX live_busy ON live (parent)
     WHERE parent IS NOT NULL AND (holds_slot = 1 OR begun_at IS NOT NULL);
 CREATE INDEX live_by_parent ON live (parent, state) WHERE parent IS NOT NULL;
@@ -55,6 +55,9 @@ CREATE INDEX live_unique ON live (task, unique_value) WHERE unique_value IS NOT 
 
 ALTER TABLE done ADD COLUMN parent BLOB CHECK (length(parent) = 16);
 ALTER TABLE done ADD COLUMN begun_at INTEGER;
+-- What is removed by its age goes with all below it.
+DROP INDEX done_by_time;
+CREATE INDEX done_by_time ON done (finished_at) WHERE parent IS NULL;
 CREATE INDEX done_by_parent ON done (parent, state) WHERE parent IS NOT NULL;
 
 -- What was to follow the end of a job: a row for each that its end met, written with the end.
