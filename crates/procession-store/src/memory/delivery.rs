@@ -33,11 +33,13 @@ impl Outbox {
         at: Timestamp,
     ) -> bool {
         let mut any = false;
+        let mut pending = self.pending().count() as u64;
         for (ordinal, FollowUp { on, what }) in (0..).zip(follow_ups) {
             if !on.iter().any(|condition| condition.matches(outcome)) {
                 continue;
             }
-            let (state, error) = self.first_state(what);
+            let (state, error) = self.first_state(what, pending);
+            pending += u64::from(state == DeliveryState::Pending);
             self.all.push(Delivery {
                 id: DeliveryId { job, ordinal },
                 number: self.all.last().map_or(1, |last| last.number + 1),
@@ -56,12 +58,12 @@ impl Outbox {
         any
     }
 
-    fn first_state(&self, what: &What) -> (DeliveryState, Option<&'static str>) {
+    fn first_state(&self, what: &What, pending: u64) -> (DeliveryState, Option<&'static str>) {
         match what {
             What::Callback { url, .. } if self.gone.contains(url) => {
                 (DeliveryState::Gone, Some(WANTS_NO_MORE))
             }
-            _ if self.pending().count() as u64 >= MOST_PENDING => (DeliveryState::GivenUp, Some(FULL)),
+            _ if pending >= MOST_PENDING => (DeliveryState::GivenUp, Some(FULL)),
             _ => (DeliveryState::Pending, None),
         }
     }

@@ -12,14 +12,15 @@ use crate::store::Deleted;
 
 pub(super) const STANDING: &str = "
     SELECT EXISTS (SELECT 1 FROM done WHERE job = ?1), root FROM job WHERE id = ?1";
+// A job has few deliveries, and many are pending: `+` keeps the index of states out of it.
 pub(super) const OLD: &str = "
     SELECT job FROM done
     WHERE finished_at < ?1 AND parent IS NULL
         AND NOT EXISTS (
-            SELECT 1 FROM delivery WHERE delivery.job = done.job AND delivery.state = 'pending')
+            SELECT 1 FROM delivery WHERE delivery.job = done.job AND +delivery.state = 'pending')
         AND NOT EXISTS (
             SELECT 1 FROM job AS below CROSS JOIN delivery ON delivery.job = below.id
-            WHERE below.root = done.job AND below.root IS NOT NULL AND delivery.state = 'pending')
+            WHERE below.root = done.job AND below.root IS NOT NULL AND +delivery.state = 'pending')
     ORDER BY finished_at, job LIMIT ?2";
 pub(super) const BELOW: &str = "SELECT id FROM job WHERE root = ?1 AND root IS NOT NULL ORDER BY id";
 pub(super) const LABELS: &str = "
@@ -28,7 +29,7 @@ pub(super) const LABELS: &str = "
 pub(super) const KEYS: &str = "
     DELETE FROM idempotency WHERE (task, principal, key) IN (
         SELECT task, principal, idempotency_key FROM job WHERE id = ?1)";
-pub(super) const PENDING: &str = "DELETE FROM delivery WHERE job = ?1 AND state = 'pending'";
+pub(super) const PENDING: &str = "DELETE FROM delivery WHERE job = ?1 AND +state = 'pending'";
 pub(super) const DELIVERIES: &str = "DELETE FROM delivery WHERE job = ?1";
 pub(super) const FAMILY: &str = "DELETE FROM family WHERE job = ?1";
 pub(super) const ATTEMPTS: &str = "DELETE FROM attempt WHERE job = ?1";

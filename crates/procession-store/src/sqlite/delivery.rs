@@ -35,12 +35,14 @@ macro_rules! deliveries {
 }
 
 pub(super) const NEXT_HOST: &str = "
-    SELECT host FROM delivery WHERE state = 'pending' AND host > ?1 AND due_at <= ?2 ORDER BY host LIMIT 1";
+    SELECT host FROM delivery INDEXED BY delivery_by_host
+    WHERE state = 'pending' AND host > ?1 AND due_at <= ?2 ORDER BY host LIMIT 1";
 pub(super) const DUE_OF_HOST: &str = deliveries!(
     "WHERE delivery.state = 'pending' AND delivery.host = ?1 AND delivery.due_at <= ?2
     ORDER BY delivery.due_at, delivery.id LIMIT ?3"
 );
-pub(super) const NEXT_DUE: &str = "SELECT min(due_at) FROM delivery WHERE state = 'pending' AND due_at > ?1";
+pub(super) const NEXT_DUE: &str = "
+    SELECT min(due_at) FROM delivery INDEXED BY delivery_due WHERE state = 'pending' AND due_at > ?1";
 pub(super) const TRIED: &str = "
     UPDATE delivery SET state = ?5, tries = tries + 1, due_at = coalesce(?6, due_at), status = ?7, error = ?8
     WHERE job = ?1 AND ordinal = ?2 AND state = 'pending' AND tries = ?3
@@ -50,7 +52,7 @@ pub(super) const GIVE_UP: &str =
 pub(super) const INSERT_GONE: &str =
     "INSERT INTO gone (target, since) VALUES (?1, ?2) ON CONFLICT (target) DO NOTHING";
 pub(super) const OTHERS_GONE: &str = "
-    UPDATE delivery SET state = 'gone', error = ?2
+    UPDATE delivery INDEXED BY delivery_by_target SET state = 'gone', error = ?2
     WHERE target = ?1 AND state = 'pending' AND kind = 'callback'";
 pub(super) const BACK: &str = "DELETE FROM gone WHERE target = ?1";
 pub(super) const STATE: &str = "SELECT state FROM delivery WHERE job = ?1 AND ordinal = ?2";
@@ -204,7 +206,7 @@ pub(super) fn follow(
 
 pub(super) fn repeat(tx: &mut Tx<'_>, delivery: DeliveryId, at: Timestamp) -> Result<bool, StoreError> {
     let id = delivery.job.as_bytes().as_slice();
-    let stands = statement::one(tx.conn, STATE, params![id, delivery.ordinal], |row| state(row))?;
+    let stands = statement::one(tx.conn, STATE, params![id, delivery.ordinal], state)?;
     let Some(stands) = stands else { return Ok(false) };
     if stands != DeliveryState::Pending {
         tx.ledger.pending += 1;

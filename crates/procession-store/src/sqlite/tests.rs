@@ -214,14 +214,20 @@ fn what_is_claimed_and_listed_comes_from_its_index_in_order() {
         ),
         (record::RECORD, "SEARCH job USING INDEX sqlite_autoindex_job_1 (id=?)"),
         (expire::EXPIRED, "SEARCH live USING INDEX live_expires (expires_at>? AND expires_at<?)"),
-        (query::AHEAD, "SEARCH live USING COVERING INDEX live_queued (task=? AND lane=? AND parent=? AND priority>?)"),
+        (
+            query::AHEAD,
+            "SEARCH live USING COVERING INDEX live_queued (task=? AND lane=? AND parent=? AND priority>?)",
+        ),
         (ledger::RECOUNT, "SCAN live USING COVERING INDEX live_by_state"),
+        (delete::OLD, "SEARCH delivery USING INDEX sqlite_autoindex_delivery_1 (job=?)"),
+        (delete::PENDING, "SEARCH delivery USING INDEX sqlite_autoindex_delivery_1 (job=?)"),
+        (delivery::TRIED, "SEARCH delivery USING INDEX sqlite_autoindex_delivery_1 (job=? AND ordinal=?)"),
         (delivery::DUE_OF_HOST, "SEARCH delivery USING INDEX delivery_by_host (host=? AND due_at<?)"),
         (delivery::NEXT_HOST, "SEARCH delivery USING COVERING INDEX delivery_by_host (host>?)"),
         (delivery::NEXT_DUE, "SEARCH delivery USING COVERING INDEX delivery_due (due_at>?)"),
         (delivery::NEWEST, "SEARCH delivery USING INTEGER PRIMARY KEY (rowid<?)"),
-        (delivery::NEWEST_IN_STATE, "SEARCH delivery USING INDEX delivery_by_state (state=? AND rowid<?)"),
-        (delete::OLD, "SEARCH done USING COVERING INDEX done_by_time (finished_at<?)"),
+        (delivery::NEWEST_IN_STATE, "SEARCH delivery USING INDEX delivery_by_state (state=? AND id<?)"),
+        (delete::OLD, "SEARCH done USING INDEX done_by_time (finished_at<?)"),
     ];
     for (sql, step) in expected {
         let plan = plan(&conn, sql);
