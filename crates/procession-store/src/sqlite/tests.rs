@@ -197,9 +197,12 @@ fn what_is_claimed_and_listed_comes_from_its_index_in_order() {
         ),
         (record::RECORD, "SEARCH job USING INDEX sqlite_autoindex_job_1 (id=?)"),
         (expire::EXPIRED, "SEARCH live USING INDEX live_expires (expires_at>? AND expires_at<?)"),
-        (query::AHEAD, "SEARCH live USING COVERING INDEX live_queued (task=? AND lane=? AND parent=? AND priority>?)"),
+        (
+            query::AHEAD,
+            "SEARCH live USING COVERING INDEX live_queued (task=? AND lane=? AND parent=? AND priority>?)",
+        ),
         (ledger::RECOUNT, "SCAN live USING COVERING INDEX live_by_state"),
-        (delete::OLD, "SEARCH done USING COVERING INDEX done_by_time (finished_at<?)"),
+        (delete::OLD, "SEARCH done USING INDEX done_by_time (finished_at<?)"),
     ];
     for (sql, step) in expected {
         let plan = plan(&conn, sql);
