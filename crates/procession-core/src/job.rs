@@ -58,7 +58,7 @@ pub struct NewJob {
     /// What its end brings about.
     pub follow_ups: Vec<FollowUp>,
     /// The jobs below it, taken in the same transaction.
-    pub family: Option<Family>,
+    pub family: Option<Box<Family>>,
 }
 
 /// What admission goes by, as the config says at this moment.

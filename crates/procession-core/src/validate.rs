@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -67,8 +68,8 @@ pub struct ValidJob {
 pub struct ValidChild {
     /// What it runs.
     pub task: Arc<Task>,
-    /// Its own.
-    pub payload: Payload,
+    /// Its own: the exact bytes of its element.
+    pub payload: Bytes,
     /// What its task makes of it.
     pub job: ValidJob,
 }
@@ -242,7 +243,7 @@ impl Brood<'_> {
         if let Some(fan_out) = &task.fan_out {
             job.children = self.children(fan_out, &payload)?;
         }
-        Ok(ValidChild { task: task.clone(), payload, job })
+        Ok(ValidChild { task: task.clone(), payload: payload.bytes().clone(), job })
     }
 }
 
@@ -390,7 +391,6 @@ impl<'de> Deserialize<'de> for Schema {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use serde_json::json;
 
     fn request(task: &Task, payload: &Value) -> Result<ValidJob, Rejection> {
@@ -482,7 +482,7 @@ mod tests {
         let job = judge(r#"{"images": [{"url": "a",  "n": 12345678901234567890123}, {"url":"b"}]}"#)
             .expect("valid");
         let children = job.into_children();
-        assert_eq!(children[0].payload.text(), r#"{"url": "a",  "n": 12345678901234567890123}"#);
+        assert_eq!(children[0].payload, r#"{"url": "a",  "n": 12345678901234567890123}"#);
         let lanes: Vec<_> = children.iter().map(|child| child.job.lane()).collect();
         assert_eq!(lanes, [Some("a"), Some("b")]);
         assert_eq!(judge(r#"{"images": []}"#).expect("valid").into_children(), []);

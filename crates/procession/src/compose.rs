@@ -18,6 +18,8 @@ pub struct Composer<'a> {
     revision: &'a str,
     submitted_by: String,
     now: Timestamp,
+    /// Children so far: what is given a slot first is first in the list.
+    children: u32,
     /// Bodies that are to be files before the jobs are taken.
     pub files: Vec<(JobId, Bytes)>,
 }
@@ -25,7 +27,7 @@ pub struct Composer<'a> {
 impl<'a> Composer<'a> {
     /// For somebody's request that came at `now`.
     pub fn new(revision: &'a str, submitted_by: String, now: Timestamp) -> Self {
-        Self { revision, submitted_by, now, files: Vec::new() }
+        Self { revision, submitted_by, now, children: 0, files: Vec::new() }
     }
 
     /// The job as its task has it, without what a request may ask for beside its body; taken without
@@ -61,23 +63,24 @@ impl<'a> Composer<'a> {
         task.queue_timeout.and_then(|wait| run_at.unwrap_or(self.now).checked_add(wait).ok())
     }
 
-    fn family(&mut self, task: &Task, valid: ValidJob) -> Option<Family> {
+    fn family(&mut self, task: &Task, valid: ValidJob) -> Option<Box<Family>> {
         let fan_out = task.fan_out.as_ref()?;
         let children = valid.into_children().into_iter().map(|child| self.child(child)).collect();
-        Some(Family {
+        Some(Box::new(Family {
             max_running: fan_out.max_running,
             on_failure: fan_out.on_failure,
             join: !task.command.is_empty(),
             join_decides: fan_out.join_decides,
             timeout: task.timeout,
             children,
-        })
+        }))
     }
 
     fn child(&mut self, child: ValidChild) -> NewJob {
         let ValidChild { task, payload, job } = child;
-        let id = random::job_id();
-        let (payload, file) = stored(id, payload.bytes().clone());
+        let id = JobId::nth(self.now.as_millisecond().unsigned_abs(), self.children, random::bytes());
+        self.children += 1;
+        let (payload, file) = stored(id, payload);
         self.files.extend(file);
         self.job(id, &task, job, payload)
     }

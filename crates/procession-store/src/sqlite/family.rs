@@ -60,7 +60,12 @@ struct Rules {
 }
 
 fn rules(conn: &Connection, parent: JobId) -> Result<Rules, StoreError> {
-    let found = statement::one(conn, RULES, [parent.as_bytes().as_slice()], |row| {
+    maybe_rules(conn, parent)?
+        .ok_or_else(|| column::corrupt(format!("job {parent} has children and no family")))
+}
+
+fn maybe_rules(conn: &Connection, parent: JobId) -> Result<Option<Rules>, StoreError> {
+    statement::one(conn, RULES, [parent.as_bytes().as_slice()], |row| {
         let most: Option<i64> = row.get(0)?;
         Ok(Rules {
             max_running: most.map(column::count).transpose()?.map_or(Limit::Unlimited, Limit::AtMost),
@@ -69,8 +74,7 @@ fn rules(conn: &Connection, parent: JobId) -> Result<Rules, StoreError> {
             join_decides: row.get(3)?,
             timeout_ms: row.get(4)?,
         })
-    })?;
-    found.ok_or_else(|| column::corrupt(format!("job {parent} has children and no family")))
+    })
 }
 
 /// A row in `live`, and what else its end goes by.
@@ -141,7 +145,7 @@ pub(super) fn child_over(
 ) -> Result<(), StoreError> {
     let Some(parent) = parent else { return Ok(()) };
     // Asked of few: most children succeed.
-    if is_failure(child) && rules(tx.conn, parent)?.stops {
+    if is_failure(child) && maybe_rules(tx.conn, parent)?.is_some_and(|rules| rules.stops) {
         stop_below(tx, parent, at, effects)?;
     }
     complete(tx, parent, at, effects)

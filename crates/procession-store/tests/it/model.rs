@@ -290,14 +290,14 @@ impl Pair {
                 let children = kin.children.filter(|_| n < families && depth == 0);
                 self.shaped(task + 1, &Kinds { children, ..kin.clone() }, depth + 1)
             };
-            Family {
+            Box::new(Family {
                 max_running: if kin.width == 0 { Limit::Unlimited } else { Limit::AtMost(kin.width) },
                 on_failure: if kin.stops { OnFailure::Stop } else { OnFailure::Finish },
                 join: kin.joins,
                 join_decides: kin.follows,
                 timeout: (kin.timeout > 0).then(|| Duration::from_secs(kin.timeout)),
                 children: (0..many).map(child).collect(),
-            }
+            })
         });
         let on = vec![if kin.stops { Condition::Unsuccessful } else { Condition::Finished }];
         let url = ["http://127.0.0.1:9/done", "https://b.example/?x", "https://b.example/y"];

@@ -77,24 +77,17 @@ pub(super) static TASK: Keys = Keys {
         "result_schema",
         "labels",
         "idempotency_key",
-        "then",
-        "callback",
-    ],
-    later: &[
         "fan_out",
-        "join",
         "retry",
         "lane",
         "max_running_per_lane",
         "unique",
         "on_duplicate",
         "rate",
-        "may_submit",
-        "mode",
-        "fork",
-        "pool",
-        "sandbox",
+        "then",
+        "callback",
     ],
+    later: &["may_submit", "mode", "fork", "pool", "sandbox"],
 };
 
 pub(super) static REPLY: Keys =
@@ -113,6 +106,17 @@ pub(super) static SCHEDULE: Keys = Keys {
     later: &[],
 };
 
+pub(super) static FAN_OUT: Keys = Keys {
+    section: "fan_out",
+    known: &["task", "over", "count", "max_running", "on_failure", "join", "join_decides"],
+    later: &[],
+};
+
+pub(super) static RETRY: Keys =
+    Keys { section: "retry", known: &["max_attempts", "on", "backoff", "max_backoff"], later: &[] };
+
 /// All sections.
-pub(super) static ALL: [&Keys; 11] =
-    [&TOP, &SERVER, &LIMITS, &RETENTION, &LOG, &TASK, &REPLY, &SECRET, &THEN, &CALLBACK, &SCHEDULE];
+pub(super) static ALL: [&Keys; 13] = [
+    &FAN_OUT, &RETRY, &TOP, &SERVER, &LIMITS, &RETENTION, &LOG, &TASK, &REPLY, &SECRET, &THEN, &CALLBACK,
+    &SCHEDULE,
+];

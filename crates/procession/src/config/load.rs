@@ -193,8 +193,7 @@ fn span_of_key(table: &DeTable<'_>, key: &str) -> Span {
 fn read_tasks(top: &Section<'_>, around: &Surroundings<'_>) -> BTreeMap<TaskName, Arc<Task>> {
     let mut tasks = BTreeMap::new();
     let Some(item) = top.item("task") else { return tasks };
-    let mut routes = task::Routes::default();
-    let mut follows = task::Follows::default();
+    let mut across = task::Across::default();
     for entry in item.entries("write [task.NAME] above the keys of a task").unwrap_or_default() {
         let title = format!("[task.{}]", entry.key.text);
         let name = match entry.key.text.parse::<TaskName>() {
@@ -216,12 +215,12 @@ fn read_tasks(top: &Section<'_>, around: &Surroundings<'_>) -> BTreeMap<TaskName
         // A task with a bad name is read all the same: its other complaints come now.
         let stand_in = || "unnamed".parse().ok();
         let Some(known_as) = name.clone().or_else(stand_in) else { continue };
-        let task = task::read(&section, known_as, around, &mut routes, &mut follows);
+        let task = task::read(&section, known_as, around, &mut across);
         if let Some(name) = name {
             tasks.insert(name, Arc::new(task));
         }
     }
-    follows.check(&tasks, top.report);
+    across.check(&tasks, top.report);
     tasks
 }
 

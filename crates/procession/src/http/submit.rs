@@ -34,12 +34,11 @@ pub async fn submit(
     let task = context.task(&name)?;
     let (parts, body) = request.into_parts();
     let wait = prefer_wait(&parts.headers);
-    if query.get("lane").is_some() {
-        return Err(Failure::query("lane", "this version has no lanes"));
-    }
+    let lane = lane(&task, &query)?;
     let mut submission = read(&context, task, principal, &query, &parts.headers, body, &work).await?;
     submission.priority = priority(&query)?;
     submission.run_at = run_at(&query)?;
+    submission.lane = lane;
     let accepted = context.door.submit(submission).await?;
     work.rest();
     let (status, job) = match wait {
@@ -76,6 +75,9 @@ pub(super) fn describe(response: &mut Response, accepted: &Accepted) {
 pub(super) fn location(job: JobId) -> String {
     format!("/v1/jobs/{job}")
 }
+
+/// The longest name of a lane.
+const MAX_LANE: usize = 200;
 
 /// Reads a request into a submission for a job of `task`.
 pub(super) async fn read(
@@ -154,6 +156,21 @@ fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
         return Err(Failure::new(StatusCode::BAD_REQUEST, "invalid_header", detail));
     }
     Ok(Some(text.to_owned()))
+}
+
+/// A client's lane, where its task leaves that to clients.
+fn lane(task: &Task, query: &Query) -> Answer<Option<String>> {
+    let Some(lane) = query.get("lane") else { return Ok(None) };
+    if task.lane.is_some() {
+        return Err(Failure::query("lane", "the config says which lane a job of this task is in"));
+    }
+    if task.route.as_ref().is_some_and(|route| route.anonymous) {
+        return Err(Failure::query("lane", "a task that anybody may submit has no lanes of its clients"));
+    }
+    if lane.is_empty() || lane.len() > MAX_LANE || lane.contains('\0') {
+        return Err(Failure::query("lane", format_args!("write 1 to {MAX_LANE} bytes of text")));
+    }
+    Ok(Some(lane.to_owned()))
 }
 
 fn priority(query: &Query) -> Answer<i32> {

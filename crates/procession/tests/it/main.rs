@@ -26,6 +26,7 @@ mod events;
 mod example;
 mod explain;
 mod failpoints;
+mod family;
 mod full_report;
 mod hostile_folder;
 mod hostile_programs;

@@ -8,7 +8,7 @@ use procession_core::task::{Channel, Task};
 
 use super::super::load::Surroundings;
 use super::super::program::{Missing, look_for};
-use super::super::section::{ELEMENT, Section, Text};
+use super::super::section::{ELEMENT, Item, Section, Text};
 use super::script::{self, Exposed};
 use super::slot::{Slot, is_clients};
 
@@ -37,11 +37,23 @@ pub(super) fn read<'a>(
         section.report.error(&section.span, message, format!("say what to run: command = {EXAMPLE}"));
         return Vec::new();
     };
-    let Some(items) = item.items(&split_example(section)) else { return Vec::new() };
+    of(&item, section, task, directory, around)
+}
+
+/// The arguments in `item`, a key of `section`: a command, or a join.
+pub(super) fn of<'a>(
+    item: &Item<'a>,
+    section: &Section<'_>,
+    task: &Task,
+    directory: Option<&Path>,
+    around: &Surroundings<'_>,
+) -> Vec<Slot<'a>> {
+    let Some(items) = item.items(&split_example(item)) else { return Vec::new() };
     let texts: Vec<Text<'a>> = items.iter().filter_map(|item| item.text(ELEMENT)).collect();
     let slots: Vec<Slot<'a>> = texts.iter().cloned().filter_map(Slot::parse).collect();
     if items.is_empty() {
-        section.report.error(&item.span, "`command` is empty", format!("say what to run: {EXAMPLE}"));
+        let message = format!("`{}` is empty", item.name);
+        section.report.error(&item.span, message, format!("say what to run: {EXAMPLE}"));
     }
     // With an element missing the others stand at the wrong places.
     if slots.len() < items.len() {
@@ -55,9 +67,8 @@ pub(super) fn read<'a>(
 }
 
 /// A command written as one string is shown as the list it probably means.
-fn split_example(section: &Section<'_>) -> String {
-    let text = section.item("command").and_then(|item| item.as_str());
-    match text {
+fn split_example(item: &Item<'_>) -> String {
+    match item.as_str() {
         Some(text) if !text.trim().is_empty() => {
             let words: Vec<String> =
                 text.split_whitespace().map(|word| format!("\"{}\"", word.escape_default())).collect();
