@@ -17,6 +17,10 @@ use crate::record;
 use crate::state::JobState;
 use crate::validate::Complaint;
 
+mod delivery;
+
+pub use self::delivery::{Delivery, DeliveryPage, Kind};
+
 /// One job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {

@@ -71,6 +71,8 @@ pub struct Delivery {
     pub status: Option<u16>,
     /// Why the last try failed.
     pub error: Option<String>,
+    /// The job that followed.
+    pub followed_by: Option<JobId>,
 }
 
 /// What came of a try.
@@ -115,6 +117,14 @@ pub fn host(what: &What) -> String {
         What::Callback { url, .. } => {
             url.parse::<Target>().map_or_else(|_| url.clone(), |target| target.authority())
         }
+    }
+}
+
+/// A URL as people see it: without a query, in which keys are kept.
+pub fn shown(url: &str) -> String {
+    match url.parse::<Target>() {
+        Ok(target) => target.to_string(),
+        Err(_) => url.split(['?', '#']).next().unwrap_or_default().to_owned(),
     }
 }
 
@@ -212,6 +222,7 @@ mod tests {
             due_at: Timestamp::UNIX_EPOCH,
             status: None,
             error: None,
+            followed_by: None,
         }
     }
 

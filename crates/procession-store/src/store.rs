@@ -187,14 +187,16 @@ pub enum Submitted {
 }
 
 impl Submitted {
-    /// Why there is no job, where there is none.
-    pub(crate) fn refusal(&self) -> Option<String> {
+    /// The job that is there now: the one submitted as `new`, or one in its place; or why there is
+    /// none.
+    pub(crate) fn job_or_refusal(&self, new: JobId) -> Result<JobId, String> {
         match self {
-            Submitted::New(_) | Submitted::Replay(_) | Submitted::Duplicate(_) => None,
+            Submitted::New(_) => Ok(new),
+            Submitted::Replay(job) | Submitted::Duplicate(job) => Ok(*job),
             Submitted::Conflict(job) => {
-                Some(format!("its idempotency key was used for job {job} with another body"))
+                Err(format!("its idempotency key was used for job {job} with another body"))
             }
-            Submitted::Busy(_) => Some("there is no room for it".into()),
+            Submitted::Busy(_) => Err("there is no room for it".into()),
         }
     }
 }

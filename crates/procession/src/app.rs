@@ -133,6 +133,7 @@ async fn serve(
     // Nothing is claimed before: a first server that dies before it is ready is followed by none,
     // and nobody could say of a claim that it never ran.
     background.service("dispatcher", scheduler.clone().dispatch(drain.clone()));
+    background.service("deliveries", maintenance::deliver(scheduler.clone(), context.door.clone()));
     config.snapshot.keep(&data.config_in_force());
     scheduler.remove_in_time(leftovers);
     if daemon {
@@ -303,7 +304,7 @@ fn context(
     };
     let addresses: Vec<SocketAddr> = hello.listener_names().filter_map(|name| name.parse().ok()).collect();
     let waker = scheduler.clone();
-    let door = Door {
+    let door = Arc::new(Door {
         surroundings: scheduler.surroundings.clone(),
         revision: config.revision.clone(),
         slots: facts.slots,
@@ -318,7 +319,7 @@ fn context(
             waker.board.tell(job);
             waker.follow(effects, false);
         }),
-    };
+    });
     Ok(http::Parts {
         gate: Gate::new(token.as_deref().map(str::trim), &addresses, &config.server.hosts),
         tasks: config.tasks.clone(),

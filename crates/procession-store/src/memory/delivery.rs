@@ -52,6 +52,7 @@ impl Outbox {
                 due_at: at,
                 status: None,
                 error: error.map(str::to_owned),
+                followed_by: None,
             });
             any = true;
         }
@@ -159,10 +160,13 @@ pub(super) fn follow(
     if !queue.outbox.mark(delivery, &arrived) {
         return Ok(None);
     }
+    let id = job.id;
     let submitted = submit::submit(queue, job)?;
-    if let (Some(why), Some(one)) = (submitted.refusal(), queue.outbox.find(delivery.id)) {
-        one.state = DeliveryState::GivenUp;
-        one.error = Some(why);
+    if let Some(one) = queue.outbox.find(delivery.id) {
+        match submitted.job_or_refusal(id) {
+            Ok(job) => one.followed_by = Some(job),
+            Err(why) => (one.state, one.error) = (DeliveryState::GivenUp, Some(why)),
+        }
     }
     Ok(Some(submitted))
 }

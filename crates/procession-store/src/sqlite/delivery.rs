@@ -27,7 +27,8 @@ macro_rules! deliveries {
         concat!(
             "SELECT delivery.id, delivery.job, delivery.ordinal, task.name AS task, delivery.kind,
                 delivery.target, delivery.fixed, delivery.state, delivery.tries, delivery.created_at,
-                delivery.repeated_at, delivery.due_at, delivery.status, delivery.error
+                delivery.repeated_at, delivery.due_at, delivery.status, delivery.error,
+                delivery.followed_by
             FROM delivery CROSS JOIN job ON job.id = delivery.job CROSS JOIN task ON task.id = job.task ",
             $rest
         )
@@ -49,6 +50,7 @@ pub(super) const TRIED: &str = "
         AND coalesce(repeated_at, created_at) = ?4";
 pub(super) const GIVE_UP: &str =
     "UPDATE delivery SET state = 'given_up', error = ?3 WHERE job = ?1 AND ordinal = ?2";
+pub(super) const FOLLOWED_BY: &str = "UPDATE delivery SET followed_by = ?3 WHERE job = ?1 AND ordinal = ?2";
 pub(super) const INSERT_GONE: &str =
     "INSERT INTO gone (target, since) VALUES (?1, ?2) ON CONFLICT (target) DO NOTHING";
 pub(super) const OTHERS_GONE: &str = "
@@ -197,9 +199,14 @@ pub(super) fn follow(
         return Ok(None);
     }
     let submitted = submit::submit(tx, job)?;
-    if let Some(why) = submitted.refusal() {
-        let values = params![delivery.id.job.as_bytes().as_slice(), delivery.id.ordinal, why];
-        statement::run(tx.conn, GIVE_UP, values)?;
+    let (id, ordinal) = (delivery.id.job.as_bytes().as_slice(), delivery.id.ordinal);
+    match submitted.job_or_refusal(job.id) {
+        Ok(job) => {
+            statement::run(tx.conn, FOLLOWED_BY, params![id, ordinal, job.as_bytes().as_slice()])?;
+        }
+        Err(why) => {
+            statement::run(tx.conn, GIVE_UP, params![id, ordinal, why])?;
+        }
     }
     Ok(Some(submitted))
 }
@@ -268,6 +275,7 @@ fn delivery(row: &Row<'_>) -> Result<Delivery, StoreError> {
         due_at: column::time(row.get("due_at")?)?,
         status: row.get("status")?,
         error: row.get("error")?,
+        followed_by: column::maybe_id(row, "followed_by")?,
     })
 }
 

@@ -49,6 +49,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("delivery::NEXT_DUE", delivery::NEXT_DUE),
     ("delivery::TRIED", delivery::TRIED),
     ("delivery::GIVE_UP", delivery::GIVE_UP),
+    ("delivery::FOLLOWED_BY", delivery::FOLLOWED_BY),
     ("delivery::INSERT_GONE", delivery::INSERT_GONE),
     ("delivery::OTHERS_GONE", delivery::OTHERS_GONE),
     ("delivery::BACK", delivery::BACK),

@@ -68,7 +68,7 @@ pub struct Parts {
     /// The tasks of the config.
     pub tasks: BTreeMap<TaskName, Arc<Task>>,
     /// Into the store.
-    pub door: Door,
+    pub door: Arc<Door>,
     /// The durable queue.
     pub store: Arc<dyn Store>,
     /// Held slots.

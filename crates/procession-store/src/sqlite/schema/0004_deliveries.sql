@@ -7,6 +7,8 @@ ALTER TABLE delivery ADD COLUMN fixed INTEGER NOT NULL DEFAULT 0 CHECK (fixed IN
 ALTER TABLE delivery ADD COLUMN host TEXT NOT NULL DEFAULT '.';
 -- When somebody last asked for it once more.
 ALTER TABLE delivery ADD COLUMN repeated_at INTEGER;
+-- The job that followed.
+ALTER TABLE delivery ADD COLUMN followed_by BLOB CHECK (length(followed_by) = 16);
 
 CREATE INDEX delivery_by_host ON delivery (host, due_at, id) WHERE state = 'pending';
 CREATE INDEX delivery_by_target ON delivery (target) WHERE state = 'pending' AND kind = 'callback';

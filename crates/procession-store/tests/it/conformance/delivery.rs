@@ -91,6 +91,7 @@ pub(crate) async fn an_end_writes_what_it_met(store: &Arc<dyn Store>) {
         due_at: at(5),
         status: None,
         error: None,
+        followed_by: None,
     };
     assert_eq!(one(&**store, DeliveryId { job, ordinal: 1 }).await, expected(1, 1));
     assert_eq!(one(&**store, DeliveryId { job, ordinal: 2 }).await, expected(2, 2));
@@ -237,6 +238,7 @@ pub(crate) async fn a_job_that_follows_and_its_delivery_are_one_write(store: &Ar
     assert_eq!(state(&**store, first.id).await, JobState::Queued);
     let done = one(&**store, id).await;
     assert_eq!((done.state, done.tries, done.error), (DeliveryState::Delivered, 1, None));
+    assert_eq!(done.followed_by, Some(first.id));
 
     // Once more is another job, which the key makes the same.
     assert_eq!(store.repeat_delivery(id, at(2)).await, Ok(true));
@@ -244,7 +246,8 @@ pub(crate) async fn a_job_that_follows_and_its_delivery_are_one_write(store: &Ar
     assert_ne!(again.following_job(), first.id);
     let submitted = store.follow(&again, next(&again), at(2)).await;
     assert_eq!(submitted, Ok(Some(Submitted::Replay(first.id))));
-    assert_eq!(one(&**store, id).await.state, DeliveryState::Delivered);
+    let replayed = one(&**store, id).await;
+    assert_eq!((replayed.state, replayed.followed_by), (DeliveryState::Delivered, Some(first.id)));
 
     // With another body it is none.
     assert_eq!(store.repeat_delivery(id, at(3)).await, Ok(true));

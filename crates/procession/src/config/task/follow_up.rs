@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use procession_core::callback::is_behind_host;
 use procession_core::condition::Condition;
@@ -14,14 +14,13 @@ use procession_core::placeholder::Part;
 use procession_core::target::{BadTarget, HostPattern, Target};
 use procession_core::task::{Callback, Task};
 use procession_core::validate::Tasks;
-use procession_core::webhook::Secret;
 
 use super::super::diagnostic::Span;
 use super::super::keys::{CALLBACK, THEN};
 use super::super::load::Surroundings;
 use super::super::nearest::nearest;
 use super::super::report::Report;
-use super::super::schema::read_bounded;
+use super::super::secret::read_secret;
 use super::super::section::{Item, Section, Text};
 use super::labels::of_request;
 use super::slot::Slot;
@@ -222,9 +221,4 @@ fn secret_file(text: &Text<'_>, around: &Surroundings<'_>) -> Option<PathBuf> {
         text.report.warning(&text.span, message, "whoever reads it can forge callbacks: chmod 600");
     }
     Some(path)
-}
-
-fn read_secret(path: &Path) -> Result<Secret, String> {
-    let bytes = read_bounded(path).map_err(|error| error.to_string())?;
-    Secret::parse(&bytes).map_err(|bad| bad.to_string())
 }
