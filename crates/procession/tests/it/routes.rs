@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, Request, Response, Server, Setup};
 
 /// Method and path of all that is documented and there; `{id}` is a job's.
-const CLOSED: [(&str, &str); 23] = [
+const CLOSED: [(&str, &str); 25] = [
     ("POST", "/v1/tasks/t/jobs"),
     ("GET", "/v1/tasks"),
     ("GET", "/v1/tasks/t"),
@@ -24,6 +24,8 @@ const CLOSED: [(&str, &str); 23] = [
     ("GET", "/v1/jobs/{id}/explain"),
     ("POST", "/v1/jobs/{id}/cancel"),
     ("POST", "/v1/jobs/{id}/retry"),
+    ("GET", "/v1/deliveries"),
+    ("POST", "/v1/deliveries/{id}_0/repeat"),
     ("GET", "/v1/events"),
     ("GET", "/v1/stats"),
     ("POST", "/closed"),
@@ -38,6 +40,7 @@ const OPEN: [(&str, &str); 4] =
 const TASKS: &str = r#"
 [task.t]
 command = ["sh", "-c", 'echo 1 > "$PROCESSION_RESULT"; echo a > "$PROCESSION_ARTIFACTS/a.txt"']
+callback = { url = "http://127.0.0.1:9/" }
 [task.closed]
 command = ["true"]
 route = "POST /closed"
