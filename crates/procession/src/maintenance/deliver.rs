@@ -222,9 +222,12 @@ impl Courier {
                 self.give_up(delivery, reason(&error)).await;
                 Ok(())
             }
-            Err(error @ (SubmitError::Draining | SubmitError::Store(_) | SubmitError::Body(_))) => {
-                Err(NotNow(error.to_string()))
+            // The next server submits it.
+            Err(SubmitError::Draining) => {
+                self.scheduler.background.goes_on_after(AGAIN).await;
+                Ok(())
             }
+            Err(error @ (SubmitError::Store(_) | SubmitError::Body(_))) => Err(NotNow(error.to_string())),
         }
     }
 
