@@ -64,7 +64,10 @@ fn explain(server: &Server, id: &str) -> Value {
 fn attempts_follow_each_other_until_one_is_good_and_each_keeps_its_own() {
     let server = Server::start(TASKS);
     let job = server.run("flaky", Value::Null);
-    assert_eq!((&job["state"], &job["attempt"], &job["max_attempts"]), (&json!("succeeded"), &json!(3), &json!(5)));
+    assert_eq!(
+        (&job["state"], &job["attempt"], &job["max_attempts"]),
+        (&json!("succeeded"), &json!(3), &json!(5))
+    );
     let id = job["id"].as_str().expect("an id");
     let attempts = server.get(&format!("/v1/jobs/{id}/attempts")).expect(200).json();
     let codes: Vec<&Value> =
@@ -80,7 +83,11 @@ fn attempts_follow_each_other_until_one_is_good_and_each_keeps_its_own() {
 fn the_last_attempts_end_is_the_jobs() {
     let server = Server::start(TASKS);
     let job = server.run("hopeless", Value::Null);
-    assert_eq!((&job["outcome"], &job["attempt"]), (&json!({"kind": "exited", "code": 75}), &json!(3)), "{job}");
+    assert_eq!(
+        (&job["outcome"], &job["attempt"]),
+        (&json!({"kind": "exited", "code": 75}), &json!(3)),
+        "{job}"
+    );
     let job = server.run("late", Value::Null);
     assert_eq!((&job["outcome"]["kind"], &job["attempt"]), (&json!("timed_out"), &json!(2)), "{job}");
 }
