@@ -17,12 +17,16 @@ pub(super) const OLD: &str = "
     SELECT job FROM done
     WHERE finished_at < ?1 AND parent IS NULL
         AND NOT EXISTS (
-            SELECT 1 FROM delivery WHERE delivery.job = done.job AND +delivery.state = 'pending')
-        AND NOT EXISTS (
-            SELECT 1 FROM job AS below CROSS JOIN delivery ON delivery.job = below.id
-            WHERE below.root = done.job AND below.root IS NOT NULL AND +delivery.state = 'pending')
+            WITH RECURSIVE below (id) AS (
+                SELECT done.job
+                UNION ALL SELECT job.id FROM below JOIN job ON job.parent = below.id AND job.parent IS NOT NULL)
+            SELECT 1 FROM below CROSS JOIN delivery ON delivery.job = below.id AND +delivery.state = 'pending')
     ORDER BY finished_at, job LIMIT ?2";
-pub(super) const BELOW: &str = "SELECT id FROM job WHERE root = ?1 AND root IS NOT NULL ORDER BY id";
+pub(super) const BELOW: &str = "
+    WITH RECURSIVE below (id) AS (
+        SELECT id FROM job WHERE parent = ?1 AND parent IS NOT NULL
+        UNION ALL SELECT job.id FROM below JOIN job ON job.parent = below.id AND job.parent IS NOT NULL)
+    SELECT id FROM below ORDER BY id";
 pub(super) const LABELS: &str = "
     DELETE FROM label WHERE (name, value, job) IN (
         SELECT pair.key, pair.value, job.id FROM job, json_each(job.labels) AS pair WHERE job.id = ?1)";

@@ -129,7 +129,8 @@ const STATEMENTS: &[(&str, &str)] = &[
 
 /// Walks that are meant: over the slots that are held, the few tasks, the one row of meta;
 /// over all ids when a person abbreviates one; over the queue once at start.
-const WALKS: [&str; 12] = [
+const WALKS: [&str; 13] = [
+    "SCAN below",
     "SCAN live USING COVERING INDEX live_gathers",
     "SCAN live USING COVERING INDEX live_begun",
     "SCAN live USING INDEX live_joins",
