@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use procession_core::webhook::Secret;
 use serde_json::{Value, json};
 
-use crate::harness::{BOUND, Call, Receiver, Request, Says, Server, Setup, at_once, wait_for, wait_for_some};
+use crate::harness::{
+    BOUND, Call, Receiver, Request, Says, Server, Setup, at_once, command, wait_for, wait_for_some,
+};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -395,6 +397,46 @@ fn over_tls_a_receiver_must_prove_its_name() {
     let why = delivery(&server, &job, "pending")["last_error"].clone();
     assert!(why.as_str().is_some_and(|why| why.contains("no TLS with 127.0.0.1")), "{why}");
     assert_eq!(receiver.calls().len(), 1);
+}
+
+/// The block of this language in the page about callbacks that holds this text.
+fn documented(language: &str, text: &str) -> String {
+    let path = format!("{}/../../docs/callbacks.md", env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(path).expect("docs/callbacks.md");
+    let mut blocks = page.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix(language));
+    blocks.find(|block| block.contains(text)).expect("the block").to_owned()
+}
+
+#[test]
+fn the_documented_config_and_receiver_agree() {
+    let receiver = Receiver::start();
+    let config = documented("toml", "[task.report]");
+    let server = Setup::new(&config.replace("127.0.0.1:9000", &receiver.address.to_string()))
+        .file("hook.secret", SECRET)
+        .start();
+    let job = id(&server.run("report", json!({"code": 3})));
+    let call = receiver.heard(1).remove(0);
+    assert_eq!(call.job(), job);
+    let told = wait_for_some("it was followed", BOUND, || {
+        deliveries(&server, &format!("job={job}")).into_iter().find(|one| !one["then_job"].is_null())
+    });
+    let followed = server.over(told["then_job"].as_str().expect("an id"));
+    assert_eq!(followed["result"]["id"], job);
+
+    let script = format!(
+        "{}\nimport json, sys\nsecret, headers = sys.argv[1], json.loads(sys.argv[2])\n\
+         body = sys.stdin.buffer.read()\n\
+         print(is_ours(secret, headers, body), is_ours(secret, headers, body + b' '))",
+        documented("python", "def is_ours")
+    );
+    let headers: std::collections::BTreeMap<_, _> = call.headers.iter().cloned().collect();
+    let mut python = command("python3");
+    python.args(["-c", &script, SECRET, &json!(headers).to_string()]);
+    python.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut python = python.spawn().expect("python3");
+    std::io::Write::write_all(&mut python.stdin.take().expect("a pipe"), &call.body).expect("it reads");
+    let said = python.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "True False\n");
 }
 
 #[test]
