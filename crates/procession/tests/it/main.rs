@@ -51,6 +51,7 @@ mod restart;
 mod result;
 mod routes;
 mod scarce;
+mod schedules;
 mod site;
 mod stop;
 mod stop_storm;
