@@ -212,7 +212,7 @@ fn f18_a_server_that_dies_as_a_moment_comes_runs_it_once() {
         let once = comings.to_str().expect("text").to_owned();
         let setup =
             setup.env("PROCESSION_FAULT", &format!("{point}=abort@1")).env("PROCESSION_FAULT_ONCE", &once);
-        let Some(timed) = Timed::with(setup, "2027-03-01T02:59:59Z") else { return };
+        let Some(timed) = Timed::with(setup, "2027-03-01T02:58:30Z") else { return };
         let (before, name) = (timed.server.server_pid(), "nightly");
         timed.clock.set("2027-03-01T03:00:05Z");
         wait_for("another server", BOUND, || timed.server.server_pid() != before);
