@@ -1,6 +1,7 @@
 //! A job as store, scheduler and HTTP hand it to each other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,13 +49,13 @@ pub struct NewJob {
     /// Ends as `cancelled{expired}` when it still waits then.
     pub expires_at: Option<Timestamp>,
     /// Once only.
-    pub idempotency: Option<Idempotency>,
+    pub idempotency: Option<Box<Idempotency>>,
     /// Who asked: `token:default`, `anonymous`.
-    pub submitted_by: String,
+    pub submitted_by: Arc<str>,
     /// The job this one repeats.
     pub retry_of: Option<JobId>,
     /// The config at submission.
-    pub config_revision: String,
+    pub config_revision: Arc<str>,
     /// What its end brings about.
     pub follow_ups: Vec<FollowUp>,
     /// The jobs below it, taken in the same transaction.
@@ -462,9 +463,9 @@ impl JobRecord {
             lane: job.lane.clone(),
             labels: job.labels.clone(),
             priority: job.priority,
-            submitted_by: job.submitted_by.clone(),
+            submitted_by: job.submitted_by.to_string(),
             node: None,
-            config_revision: job.config_revision.clone(),
+            config_revision: job.config_revision.to_string(),
             containment: None,
             leaked: 0,
             payload_len: job.payload.len(),
@@ -495,7 +496,7 @@ impl NewJob {
             idempotency: None,
             submitted_by: "anonymous".into(),
             retry_of: None,
-            config_revision: String::new(),
+            config_revision: "".into(),
             follow_ups: Vec::new(),
             family: None,
         }

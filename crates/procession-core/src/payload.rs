@@ -84,8 +84,9 @@ impl Payload {
             };
         }
         let elements: Vec<&RawValue> = serde_json::from_str(at.get()).ok()?;
-        let owned = |element: &RawValue| Payload::stored(Bytes::copy_from_slice(element.get().as_bytes()));
-        Some(elements.into_iter().map(owned).collect())
+        // Parts of the same bytes, not copies.
+        let part = |element: &RawValue| Payload::stored(self.bytes.slice_ref(element.get().as_bytes()));
+        Some(elements.into_iter().map(part).collect())
     }
 
     /// The bytes as text.

@@ -68,12 +68,23 @@ pub trait Store: Send + Sync {
     /// Families that wait for [`Store::gather`], at most `most`.
     async fn to_gather(&self, most: usize) -> Result<Vec<JobId>, StoreError>;
 
-    /// The children of a parent that are over, by their index, from this one on; at most `most`.
-    async fn child_ends(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<ChildEnd>, StoreError>;
+    /// The children of a parent that are over, in order, behind this one; at most `most`. The ids of
+    /// children sort as they stand.
+    async fn child_ends(
+        &self,
+        parent: JobId,
+        after: Option<JobId>,
+        most: usize,
+    ) -> Result<Vec<ChildEnd>, StoreError>;
 
-    /// All children of a parent, by their index, from this one on; at most `most`. Records come
-    /// without output tails and results.
-    async fn children(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<JobRecord>, StoreError>;
+    /// All children of a parent, in order, behind this one; at most `most`. Records come without
+    /// output tails and results.
+    async fn children(
+        &self,
+        parent: JobId,
+        after: Option<JobId>,
+        most: usize,
+    ) -> Result<Vec<JobRecord>, StoreError>;
 
     /// Takes back a claim whose attempt provably never started: the attempt number and
     /// the slot return. With `Some(at)` the job waits until then (spawn pressure) and its

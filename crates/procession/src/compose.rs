@@ -14,9 +14,9 @@ use procession_core::validate::{ValidChild, ValidJob};
 use crate::random;
 
 /// Makes jobs of one request.
-pub struct Composer<'a> {
-    revision: &'a str,
-    submitted_by: String,
+pub struct Composer {
+    revision: Arc<str>,
+    submitted_by: Arc<str>,
     now: Timestamp,
     /// Children so far: what is given a slot first is first in the list.
     children: u32,
@@ -24,9 +24,10 @@ pub struct Composer<'a> {
     pub files: Vec<(JobId, Bytes)>,
 }
 
-impl<'a> Composer<'a> {
+impl Composer {
     /// For somebody's request that came at `now`.
-    pub fn new(revision: &'a str, submitted_by: String, now: Timestamp) -> Self {
+    pub fn new(revision: &str, submitted_by: &str, now: Timestamp) -> Self {
+        let (revision, submitted_by) = (revision.into(), submitted_by.into());
         Self { revision, submitted_by, now, children: 0, files: Vec::new() }
     }
 
@@ -52,7 +53,7 @@ impl<'a> Composer<'a> {
             idempotency: None,
             submitted_by: self.submitted_by.clone(),
             retry_of: None,
-            config_revision: self.revision.to_owned(),
+            config_revision: self.revision.clone(),
             follow_ups: follow_ups(task, &valid),
             family: self.family(task, valid),
         }

@@ -199,8 +199,9 @@ impl Door {
         let mut kept = Kept { door: self, files: Vec::new() };
         let payload = self.keep_body(id, body, &mut kept).await?;
         let key = idempotency_key.or_else(|| valid.idempotency_key().map(str::to_owned));
-        let idempotency = key.map(|key| Idempotency { principal: principal.clone(), key, body_hash: hash });
-        let mut composer = Composer::new(&self.revision, principal, Timestamp::now());
+        let idempotency =
+            key.map(|key| Box::new(Idempotency { principal: principal.clone(), key, body_hash: hash }));
+        let mut composer = Composer::new(&self.revision, &principal, Timestamp::now());
         let mut job = composer.job(id, &task, valid, payload);
         job.admission = Some(Admission { limits: task.limits, rate: task.rate, node_slots: self.slots });
         (job.priority, job.lane, job.run_at) = (priority, job.lane.or(lane), run_at);

@@ -170,10 +170,9 @@ pub(super) fn to_gather(queue: &Queue, most: usize) -> Vec<JobId> {
     gathers.map(|job| job.new.id).take(most).collect()
 }
 
-pub(super) fn child_ends(queue: &Queue, parent: JobId, from: u32, most: usize) -> Vec<ChildEnd> {
+pub(super) fn child_ends(queue: &Queue, parent: JobId, after: Option<JobId>, most: usize) -> Vec<ChildEnd> {
     let mut ends: Vec<ChildEnd> = queue.children(parent).filter_map(child_end).collect();
-    ends.retain(|end| end.index >= from);
-    ends.sort_by_key(|end| end.index);
+    ends.retain(|end| Some(end.id) > after);
     ends.truncate(most);
     ends
 }

@@ -12,10 +12,9 @@ pub(super) fn list(queue: &Queue, query: &Query) -> Vec<JobRecord> {
 }
 
 /// The children of a parent, by their index.
-pub(super) fn children(queue: &Queue, parent: JobId, from: u32, most: usize) -> Vec<JobRecord> {
-    let mut children: Vec<JobRecord> = queue.children(parent).map(|job| queue.record(job)).collect();
-    children.sort_by_key(|child| child.index);
-    children.into_iter().filter(|child| child.index >= Some(from)).take(most).map(line).collect()
+pub(super) fn children(queue: &Queue, parent: JobId, after: Option<JobId>, most: usize) -> Vec<JobRecord> {
+    let children = queue.children(parent).filter(|child| Some(child.new.id) > after);
+    children.take(most).map(|child| line(queue.record(child))).collect()
 }
 
 fn matches(query: &Query, job: &JobRecord) -> bool {

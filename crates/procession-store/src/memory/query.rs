@@ -53,7 +53,7 @@ pub(super) fn attempts(queue: &Queue, job: JobId) -> Vec<AttemptRecord> {
             containment: job.started.map(|(_, how)| how),
             leaked: 0,
             node: held.node.clone(),
-            config_revision: job.new.config_revision.clone(),
+            config_revision: job.new.config_revision.to_string(),
         });
     }
     attempts

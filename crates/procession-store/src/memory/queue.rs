@@ -330,9 +330,9 @@ impl Job {
             lane: self.new.lane.clone(),
             labels: self.new.labels.clone(),
             priority: self.new.priority,
-            submitted_by: self.new.submitted_by.clone(),
+            submitted_by: self.new.submitted_by.to_string(),
             node: last.map(|last| last.node.clone()).or(held.map(|held| held.node.clone())),
-            config_revision: last.map_or(&self.new.config_revision, |last| &last.config_revision).clone(),
+            config_revision: last.map_or(&*self.new.config_revision, |last| &last.config_revision).to_owned(),
             containment: last.and_then(|last| last.containment).or(started.map(|(_, how)| how)),
             leaked: last.map_or(0, |last| last.leaked),
             payload_len: match &self.new.payload {

@@ -77,12 +77,22 @@ impl Store for MemoryStore {
         Ok(family::to_gather(&self.queue(), most))
     }
 
-    async fn child_ends(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<ChildEnd>, StoreError> {
-        Ok(family::child_ends(&self.queue(), parent, from, most))
+    async fn child_ends(
+        &self,
+        parent: JobId,
+        after: Option<JobId>,
+        most: usize,
+    ) -> Result<Vec<ChildEnd>, StoreError> {
+        Ok(family::child_ends(&self.queue(), parent, after, most))
     }
 
-    async fn children(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<JobRecord>, StoreError> {
-        Ok(list::children(&self.queue(), parent, from, most))
+    async fn children(
+        &self,
+        parent: JobId,
+        after: Option<JobId>,
+        most: usize,
+    ) -> Result<Vec<JobRecord>, StoreError> {
+        Ok(list::children(&self.queue(), parent, after, most))
     }
 
     async fn release(&self, lease: Lease, not_before: Option<Timestamp>) -> Result<Change, StoreError> {

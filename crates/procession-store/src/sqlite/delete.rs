@@ -14,7 +14,11 @@ pub(super) const STANDING: &str = "
     SELECT EXISTS (SELECT 1 FROM done WHERE job = ?1), root FROM job WHERE id = ?1";
 pub(super) const OLD: &str = "
     SELECT job FROM done WHERE finished_at < ?1 AND parent IS NULL ORDER BY finished_at, job LIMIT ?2";
-pub(super) const BELOW: &str = "SELECT id FROM job WHERE root = ?1 AND root IS NOT NULL ORDER BY id";
+pub(super) const BELOW: &str = "
+    WITH RECURSIVE below (id) AS (
+        SELECT id FROM job WHERE parent = ?1 AND parent IS NOT NULL
+        UNION ALL SELECT job.id FROM below JOIN job ON job.parent = below.id AND job.parent IS NOT NULL)
+    SELECT id FROM below ORDER BY id";
 pub(super) const LABELS: &str = "
     DELETE FROM label WHERE (name, value, job) IN (
         SELECT pair.key, pair.value, job.id FROM job, json_each(job.labels) AS pair WHERE job.id = ?1)";

@@ -42,7 +42,7 @@ pub(super) const LATE: &str = "UPDATE live SET late = 1 WHERE job = ?1";
 pub(super) const ENDS: &str = "
     SELECT job.id AS id, child_index, attempt, outcome, result_json, result_len, result
     FROM job JOIN done ON done.job = job.id
-    WHERE job.parent = ?1 AND job.parent IS NOT NULL AND child_index >= ?2 ORDER BY child_index LIMIT ?3";
+    WHERE job.parent = ?1 AND job.parent IS NOT NULL AND job.id > ?2 ORDER BY job.id LIMIT ?3";
 pub(super) const COUNTS: &str = "
     SELECT state, count(*) FROM live WHERE parent = ?1 AND parent IS NOT NULL GROUP BY state
     UNION ALL SELECT state, count(*) FROM done WHERE parent = ?1 AND parent IS NOT NULL GROUP BY state";
@@ -319,10 +319,10 @@ pub(super) fn to_gather(conn: &Connection, most: usize) -> Result<Vec<JobId>, St
 pub(super) fn child_ends(
     conn: &Connection,
     parent: JobId,
-    from: u32,
+    after: Option<JobId>,
     most: usize,
 ) -> Result<Vec<ChildEnd>, StoreError> {
-    let values = params![parent.as_bytes().as_slice(), from, column::number(most as u64)];
+    let values = params![parent.as_bytes().as_slice(), behind(&after), column::number(most as u64)];
     statement::all(conn, ENDS, values, |row| {
         Ok(ChildEnd {
             index: row.get("child_index")?,
@@ -332,6 +332,11 @@ pub(super) fn child_ends(
             result: record::result(row)?,
         })
     })
+}
+
+/// Where a page of children begins.
+pub(super) fn behind(after: &Option<JobId>) -> &[u8] {
+    column::maybe_bytes(after).unwrap_or_default()
 }
 
 /// How many children of a parent stand where.

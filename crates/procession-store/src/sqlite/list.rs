@@ -12,7 +12,7 @@ use procession_core::state::JobState;
 use rusqlite::{Connection, Params, params};
 
 use super::record::{self, Extent};
-use super::{column, query, statement};
+use super::{column, family, query, statement};
 use crate::error::StoreError;
 use crate::store::Query;
 
@@ -41,7 +41,7 @@ pub(super) const LIVE_IN_STATE: &str = "
 pub(super) const DONE_IN_STATE: &str = "
     SELECT job FROM done WHERE task = ?1 AND state = ?2 AND job < ?3 AND job >= ?4 ORDER BY job DESC LIMIT ?5";
 pub(super) const CHILDREN: &str = "
-    SELECT id FROM job WHERE parent = ?1 AND parent IS NOT NULL AND child_index >= ?2 ORDER BY child_index LIMIT ?3";
+    SELECT id FROM job WHERE parent = ?1 AND parent IS NOT NULL AND id > ?2 ORDER BY id LIMIT ?3";
 pub(super) const TASK_IDS: &str = "SELECT id FROM task";
 
 pub(super) fn list(conn: &Connection, query: &Query) -> Result<Vec<JobRecord>, StoreError> {
@@ -64,10 +64,10 @@ pub(super) fn list(conn: &Connection, query: &Query) -> Result<Vec<JobRecord>, S
 pub(super) fn children(
     conn: &Connection,
     parent: JobId,
-    from: u32,
+    after: Option<JobId>,
     most: usize,
 ) -> Result<Vec<JobRecord>, StoreError> {
-    let values = params![parent.as_bytes().as_slice(), from, column::number(most as u64)];
+    let values = params![parent.as_bytes().as_slice(), family::behind(&after), column::number(most as u64)];
     lines(conn, ids(conn, CHILDREN, values)?)
 }
 

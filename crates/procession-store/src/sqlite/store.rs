@@ -101,12 +101,22 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| family::to_gather(conn, most)).await
     }
 
-    async fn child_ends(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<ChildEnd>, StoreError> {
-        self.readers.read(move |conn| family::child_ends(conn, parent, from, most)).await
+    async fn child_ends(
+        &self,
+        parent: JobId,
+        after: Option<JobId>,
+        most: usize,
+    ) -> Result<Vec<ChildEnd>, StoreError> {
+        self.readers.read(move |conn| family::child_ends(conn, parent, after, most)).await
     }
 
-    async fn children(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<JobRecord>, StoreError> {
-        self.readers.read(move |conn| list::children(conn, parent, from, most)).await
+    async fn children(
+        &self,
+        parent: JobId,
+        after: Option<JobId>,
+        most: usize,
+    ) -> Result<Vec<JobRecord>, StoreError> {
+        self.readers.read(move |conn| list::children(conn, parent, after, most)).await
     }
 
     async fn release(&self, lease: Lease, not_before: Option<Timestamp>) -> Result<Change, StoreError> {

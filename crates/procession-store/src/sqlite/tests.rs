@@ -118,9 +118,9 @@ const STATEMENTS: &[(&str, &str)] = &[
 ];
 
 /// Walks that are meant: over the slots that are held, the few tasks and schedules, the one row
-/// of meta;
-/// over all ids when a person abbreviates one; over the queue once at start.
-const WALKS: [&str; 13] = [
+/// of meta; over all ids when a person abbreviates one; over the queue once at start.
+const WALKS: [&str; 14] = [
+    "SCAN below",
     "SCAN live USING COVERING INDEX live_gathers",
     "SCAN live USING COVERING INDEX live_begun",
     "SCAN live USING INDEX live_joins",

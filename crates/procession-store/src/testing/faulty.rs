@@ -188,12 +188,22 @@ impl Store for FaultyStore {
         self.around(Verb::ToGather, self.inner.to_gather(most)).await
     }
 
-    async fn child_ends(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<ChildEnd>, StoreError> {
-        self.around(Verb::ChildEnds, self.inner.child_ends(parent, from, most)).await
+    async fn child_ends(
+        &self,
+        parent: JobId,
+        after: Option<JobId>,
+        most: usize,
+    ) -> Result<Vec<ChildEnd>, StoreError> {
+        self.around(Verb::ChildEnds, self.inner.child_ends(parent, after, most)).await
     }
 
-    async fn children(&self, parent: JobId, from: u32, most: usize) -> Result<Vec<JobRecord>, StoreError> {
-        self.around(Verb::Children, self.inner.children(parent, from, most)).await
+    async fn children(
+        &self,
+        parent: JobId,
+        after: Option<JobId>,
+        most: usize,
+    ) -> Result<Vec<JobRecord>, StoreError> {
+        self.around(Verb::Children, self.inner.children(parent, after, most)).await
     }
 
     async fn release(&self, lease: Lease, not_before: Option<Timestamp>) -> Result<Change, StoreError> {

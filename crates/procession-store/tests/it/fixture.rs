@@ -103,8 +103,8 @@ pub(crate) fn change(applied: Applied) -> Change {
     Change::alone(applied)
 }
 
-pub(crate) fn key(key: &str, body: u8) -> Option<Idempotency> {
-    Some(Idempotency { principal: "token:a".into(), key: key.into(), body_hash: [body; 32] })
+pub(crate) fn key(key: &str, body: u8) -> Option<Box<Idempotency>> {
+    Some(Box::new(Idempotency { principal: "token:a".into(), key: key.into(), body_hash: [body; 32] }))
 }
 
 pub(crate) fn labels(pairs: &[(&str, &str)]) -> std::collections::BTreeMap<String, String> {

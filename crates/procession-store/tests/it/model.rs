@@ -296,8 +296,8 @@ impl Pair {
             both!(self, attempts(job));
             both!(self, payload(job));
             both!(self, standing(job));
-            both!(self, children(job, 1, 2));
-            both!(self, child_ends(job, 0, 2));
+            both!(self, children(job, None, 2));
+            both!(self, child_ends(job, jobs.get(1).map(|job| job.id), 2));
         }
     }
 }

@@ -1,10 +1,11 @@
-//! `GET /v1/jobs/{id}/children`: by their index, a page at a time.
+//! `GET /v1/jobs/{id}/children`: in order, a page at a time.
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::IntoResponse;
 use procession_core::api::JobPage;
 
+use super::jobs::{before, cursor};
 use super::problem::{Answer, Failure};
 use super::query::Query;
 use super::{Context, job_id};
@@ -20,12 +21,11 @@ pub async fn list(State(context): State<Context>, Path(id): Path<String>, query:
     if !(1..=PAGE.1).contains(&limit) {
         return Err(Failure::query("limit", format_args!("write a number from 1 to {}", PAGE.1)));
     }
-    // The index of the first child of the page.
-    let from = query.parsed::<u32>("cursor")?.unwrap_or(0);
-    let mut records = context.store.children(id, from, limit + 1).await?;
+    let after = query.get("cursor").map(before).transpose()?;
+    let mut records = context.store.children(id, after, limit + 1).await?;
     let more = records.len() > limit;
-    let next_cursor = records.get(limit).filter(|_| more).and_then(|next| next.index);
     records.truncate(limit);
+    let next_cursor = records.last().filter(|_| more).map(|last| cursor(last.id));
     let items = records.into_iter().map(|record| context.show(record)).collect();
-    Ok(Json(JobPage { items, next_cursor: next_cursor.map(|index| index.to_string()) }).into_response())
+    Ok(Json(JobPage { items, next_cursor }).into_response())
 }

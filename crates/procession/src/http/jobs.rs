@@ -75,13 +75,14 @@ fn states(query: &Query) -> Answer<Vec<JobState>> {
     names.map(|name| name.trim().parse().map_err(|problem| Failure::query("state", problem))).collect()
 }
 
-/// Opaque to clients, so that what it holds may change.
-fn cursor(last: JobId) -> String {
+/// Where the next page begins: opaque to clients, so that what it holds may change.
+pub(super) fn cursor(last: JobId) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(last.as_bytes())
 }
 
-fn before(cursor: &str) -> Answer<JobId> {
+/// The last job of the page before.
+pub(super) fn before(cursor: &str) -> Answer<JobId> {
     use base64::Engine as _;
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(cursor).ok();
     let id = bytes.and_then(|bytes| bytes.try_into().ok()).map(JobId::from_bytes);

@@ -192,11 +192,11 @@ impl Scheduler {
         parent: JobId,
         make: impl Fn(&ChildEnd, Option<Box<RawValue>>) -> Box<RawValue> + Send + Sync,
     ) -> Result<Vec<Box<RawValue>>, NoKin> {
-        let (mut made, mut size) = (Vec::new(), 0);
+        let (mut made, mut size, mut after) = (Vec::new(), 0, None);
         loop {
-            let from = u32::try_from(made.len()).unwrap_or(u32::MAX);
-            let page = self.store.child_ends(parent, from, PAGE).await?;
+            let page = self.store.child_ends(parent, after, PAGE).await?;
             let last = page.len() < PAGE;
+            after = page.last().map(|end| end.id);
             for end in page {
                 let (data, copy) = (self.data.clone(), end.clone());
                 let result = match &end.result {

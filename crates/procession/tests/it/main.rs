@@ -11,6 +11,7 @@ mod artifacts;
 mod backup;
 mod bad_disk;
 mod bereaved;
+mod between;
 mod body;
 mod cancel;
 mod cli;

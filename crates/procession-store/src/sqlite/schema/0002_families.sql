@@ -5,8 +5,6 @@ ALTER TABLE task ADD COLUMN paid_until INTEGER;
 
 -- What its end brings about, as JSON; NULL: nothing.
 ALTER TABLE job ADD COLUMN follow_ups TEXT;
-CREATE INDEX job_children ON job (parent, child_index) WHERE parent IS NOT NULL;
-CREATE INDEX job_by_root ON job (root) WHERE root IS NOT NULL;
 
 -- What a parent was told of its family, written once.
 CREATE TABLE family (

@@ -35,7 +35,7 @@ pub(crate) async fn keys_of_other_principals_and_tasks_are_others(store: &Arc<dy
     put(&**store, keyed("a", "K", 3)).await;
     put(&**store, keyed("a", "", 4)).await;
     let other = Idempotency { principal: "token:b".into(), key: "k".into(), body_hash: [5; 32] };
-    put(&**store, NewJob { idempotency: Some(other), ..job("a", 0) }).await;
+    put(&**store, NewJob { idempotency: Some(Box::new(other)), ..job("a", 0) }).await;
 }
 
 pub(crate) async fn a_replay_is_answered_though_the_queue_is_full(store: &Arc<dyn Store>) {
