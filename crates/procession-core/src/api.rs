@@ -170,9 +170,9 @@ pub struct TaskInfo {
     pub running: u64,
     /// Jobs waiting.
     pub queued: u64,
-    /// Families that have begun.
-    #[serde(default)]
-    pub families: u64,
+    /// Families that have begun; absent of a task that does not fan out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub families: Option<u64>,
     /// Over, since the store was made.
     pub finished: u64,
     /// Of these, not succeeded.
@@ -190,8 +190,8 @@ pub struct TaskInfo {
 pub struct TaskLimits {
     /// Attempts at once; of a task that fans out, families.
     pub max_running: Option<u64>,
-    /// Of these, in one lane.
-    #[serde(default)]
+    /// Of these, in one lane; absent without such a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_running_per_lane: Option<u64>,
     /// Jobs that may wait.
     pub max_queued: u64,

@@ -16,10 +16,6 @@ retry = { max_attempts = 5, on = ["exit:75"], backoff = "20ms" }
 [task.hopeless]
 command = ["sh", "-c", "exit 75"]
 retry = { max_attempts = 3, on = "failed", backoff = "10ms" }
-[task.slow]
-command = ["sh", "-c", "exit 75"]
-retry = { max_attempts = 2, on = "exit:75", backoff = "1h", max_backoff = "1h" }
-queue_timeout = "100ms"
 [task.patient]
 command = ["sh", "-c", "exit 75"]
 retry = { max_attempts = 2, on = "exit:75", backoff = "1h", max_backoff = "1h" }
@@ -106,14 +102,6 @@ fn f34_a_cancel_between_two_attempts_is_the_end() {
     assert_eq!(job["outcome"], json!({"kind": "cancelled", "by": "client"}), "{job}");
     let task = server.get("/v1/tasks/patient").json();
     assert_eq!((&task["queued"], &task["finished"]), (&json!(0), &json!(1)), "{task}");
-}
-
-#[test]
-fn one_that_waits_too_long_for_its_next_attempt_expires() {
-    let server = Server::start(TASKS);
-    // Of all pauses up to an hour, one that is shorter than 100 ms is not to be feared.
-    let job = server.run("slow", Value::Null);
-    assert_eq!(job["outcome"], json!({"kind": "cancelled", "by": "expired"}), "{job}");
 }
 
 #[test]
