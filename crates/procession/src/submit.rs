@@ -2,6 +2,7 @@
 //! all pass here. A job that comes out is durable.
 
 mod follow;
+mod schedule;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -31,6 +32,8 @@ use crate::drain::Drain;
 use crate::meters::Meters;
 use crate::random;
 use crate::space::Space;
+
+pub use self::schedule::Ran;
 
 /// What the door needs.
 pub struct Door {

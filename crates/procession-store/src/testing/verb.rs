@@ -35,12 +35,16 @@ pub enum Verb {
     Delivery,
     Deliveries,
     Stats,
+    PutSchedules,
+    Schedules,
+    Fire,
+    SetSchedule,
     Probe,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 32] = [
+    pub const ALL: [Verb; 36] = [
         Verb::Submit,
         Verb::Claim,
         Verb::ClaimedBy,
@@ -72,6 +76,10 @@ impl Verb {
         Verb::Delivery,
         Verb::Deliveries,
         Verb::Stats,
+        Verb::PutSchedules,
+        Verb::Schedules,
+        Verb::Fire,
+        Verb::SetSchedule,
         Verb::Probe,
     ];
 
@@ -97,6 +105,9 @@ impl Verb {
                 | AckDelivery
                 | Follow
                 | RepeatDelivery
+                | Verb::PutSchedules
+                | Verb::Fire
+                | Verb::SetSchedule
                 | Probe
         )
     }

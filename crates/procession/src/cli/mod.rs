@@ -36,6 +36,7 @@ mod reload;
 mod resume;
 mod retry;
 mod rm;
+mod schedules;
 mod screen;
 mod serve;
 mod sse;
@@ -198,6 +199,8 @@ pub enum Remote {
     Pause(pause::PauseArgs),
     /// Start a paused task's jobs again.
     Resume(resume::ResumeArgs),
+    /// List what runs by the clock; run, pause or resume it.
+    Schedules(schedules::SchedulesArgs),
 }
 
 /// What is done without a server.
@@ -282,6 +285,7 @@ async fn ask(client: &Client, screen: &Screen, verb: &Remote) -> anyhow::Result<
         Remote::Deliveries(args) => deliveries::run(args, client, screen).await,
         Remote::Pause(args) => pause::run(args, client, screen).await,
         Remote::Resume(args) => resume::run(args, client, screen).await,
+        Remote::Schedules(args) => schedules::run(args, client, screen).await,
     }
 }
 

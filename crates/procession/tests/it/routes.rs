@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, Request, Response, Server, Setup};
 
 /// Method and path of all that is documented and there; `{id}` is a job's.
-const CLOSED: [(&str, &str); 25] = [
+const CLOSED: [(&str, &str); 26] = [
     ("POST", "/v1/tasks/t/jobs"),
     ("GET", "/v1/tasks"),
     ("GET", "/v1/tasks/t"),
@@ -19,6 +19,7 @@ const CLOSED: [(&str, &str); 25] = [
     ("GET", "/v1/jobs/{id}/result"),
     ("GET", "/v1/jobs/{id}/payload"),
     ("GET", "/v1/jobs/{id}/attempts"),
+    ("GET", "/v1/jobs/{id}/children"),
     ("GET", "/v1/jobs/{id}/artifacts"),
     ("GET", "/v1/jobs/{id}/artifacts/a.txt"),
     ("GET", "/v1/jobs/{id}/explain"),

@@ -13,6 +13,7 @@ pub(crate) mod lanes;
 pub(crate) mod lease;
 pub(crate) mod life;
 pub(crate) mod list;
+pub(crate) mod schedule;
 pub(crate) mod tasks;
 
 /// Makes a module of tests, one for each behaviour, on stores that `$fresh` makes.
@@ -107,6 +108,18 @@ macro_rules! cases {
                 pages_of_deliveries_are_newest_first,
                 deliveries_live_as_long_as_their_job,
                 f37_the_outbox_is_bounded,
+            ],
+            schedule: [
+                it_is_known_as_long_as_it_is_named,
+                f18_a_moment_runs_once,
+                f18_a_moment_at_which_fifty_look_runs_once,
+                what_overlaps_is_skipped_or_queued,
+                a_job_that_is_gone_holds_nothing_up,
+                a_moment_can_pass_without_a_job,
+                a_paused_one_waits_for_what_comes_after,
+                by_hand_it_runs_at_any_time,
+                what_is_due_is_taken_though_the_task_is_full,
+                one_that_is_there_already_stands_for_it,
             ],
             family: [
                 a_family_from_its_request_to_its_result,
