@@ -13,7 +13,7 @@ use procession_core::job::{
     AttemptRecord, Claimed, FamilyEnd, Finished, JobRecord, Lease, NewJob, StoredPayload,
 };
 use procession_core::limits::Limit;
-use procession_core::outbox::{Delivery, DeliveryId, DeliveryState, Tried};
+use procession_core::outbox::{Delivery, DeliveryId, Tried};
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::Containment;
@@ -21,6 +21,10 @@ use procession_core::schedule::{Overlap, ScheduleName};
 use procession_core::state::JobState;
 
 use crate::error::StoreError;
+
+mod delivery;
+
+pub use self::delivery::{DeliveryQuery, Due};
 
 /// The durable queue.
 #[async_trait]
@@ -216,21 +220,6 @@ pub enum Submitted {
     Busy(Full),
 }
 
-impl Submitted {
-    /// The job that is there now: the one submitted as `new`, or one in its place; or why there is
-    /// none.
-    pub(crate) fn job_or_refusal(&self, new: JobId) -> Result<JobId, String> {
-        match self {
-            Submitted::New(_) => Ok(new),
-            Submitted::Replay(job) | Submitted::Duplicate(job) => Ok(*job),
-            Submitted::Conflict(job) => {
-                Err(format!("its idempotency key was used for job {job} with another body"))
-            }
-            Submitted::Busy(_) => Err("there is no room for it".into()),
-        }
-    }
-}
-
 /// What a change brought about beside what it says itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
@@ -379,32 +368,6 @@ pub struct Query {
     pub since: Option<Timestamp>,
     /// Older than this job (the last of the page before).
     pub before: Option<JobId>,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// What of the outbox is wanted.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Due {
-    /// Due by then.
-    pub now: Timestamp,
-    /// The host served last.
-    pub after: Option<String>,
-    /// Of each host.
-    pub per_host: usize,
-    /// How many of these.
-    pub hosts: usize,
-}
-
-/// Which deliveries a list is of; all conditions hold together.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct DeliveryQuery {
-    /// Of this job's end.
-    pub job: Option<JobId>,
-    /// In one of these states; empty: any.
-    pub states: Vec<DeliveryState>,
-    /// Written before the one of this number (the last of the page before).
-    pub before: Option<u64>,
     /// At most so many.
     pub limit: usize,
 }

@@ -163,9 +163,9 @@ pub(super) fn follow(
     let id = job.id;
     let submitted = submit::submit(queue, job)?;
     if let Some(one) = queue.outbox.find(delivery.id) {
-        match submitted.job_or_refusal(id) {
-            Ok(job) => one.followed_by = Some(job),
-            Err(why) => (one.state, one.error) = (DeliveryState::GivenUp, Some(why)),
+        one.followed_by = submitted.job(id).or(one.followed_by);
+        if let Some(why) = submitted.refusal() {
+            (one.state, one.error) = (DeliveryState::GivenUp, Some(why));
         }
     }
     Ok(Some(submitted))

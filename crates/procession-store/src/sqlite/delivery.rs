@@ -200,13 +200,10 @@ pub(super) fn follow(
     }
     let submitted = submit::submit(tx, job)?;
     let (id, ordinal) = (delivery.id.job.as_bytes().as_slice(), delivery.id.ordinal);
-    match submitted.job_or_refusal(job.id) {
-        Ok(job) => {
-            statement::run(tx.conn, FOLLOWED_BY, params![id, ordinal, job.as_bytes().as_slice()])?;
-        }
-        Err(why) => {
-            statement::run(tx.conn, GIVE_UP, params![id, ordinal, why])?;
-        }
+    if let Some(job) = submitted.job(job.id) {
+        statement::run(tx.conn, FOLLOWED_BY, params![id, ordinal, job.as_bytes().as_slice()])?;
+    } else {
+        statement::run(tx.conn, GIVE_UP, params![id, ordinal, submitted.refusal()])?;
     }
     Ok(Some(submitted))
 }

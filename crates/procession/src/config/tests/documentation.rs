@@ -49,10 +49,12 @@ fn every_documented_key_is_known() {
 
 #[test]
 fn its_examples_load() {
-    for text in [text(), page("schedules.md")] {
-        let (_, example) = text.split_once("```toml\n").expect("an example");
-        let (example, _) = example.split_once("```").expect("its end");
-        let scratch = super::Scratch::new();
-        assert_eq!(scratch.complaints(example), "");
+    for text in [text(), page("schedules.md"), page("callbacks.md")] {
+        let blocks = text.split("```").skip(1).step_by(2);
+        let examples: Vec<&str> = blocks.filter_map(|block| block.strip_prefix("toml\n")).collect();
+        assert!(!examples.is_empty());
+        for example in examples {
+            assert_eq!(super::Scratch::new().complaints(example), "");
+        }
     }
 }
