@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use procession_core::condition::Condition;
+use procession_core::delivery::Next;
 use procession_core::id::JobId;
-use procession_core::job::NewJob;
+use procession_core::job::{FollowUp, NewJob, What};
+use procession_core::outbox::{DeliveryState, Tried};
 use procession_core::outcome::{LostReason, Outcome};
 use procession_core::schedule::ScheduleName;
 use procession_core::state::JobState;
 use procession_store::sqlite::{Exam, Salvage, salvage};
-use procession_store::{KnownSchedule, ScheduleState, SqliteStore, Store, StoreError, Submitted};
+use procession_store::{
+    DeliveryQuery, Due, KnownSchedule, ScheduleState, SqliteStore, Store, StoreError, Submitted,
+};
 use tempfile::TempDir;
 
 use crate::fixture::*;
@@ -23,13 +28,22 @@ async fn many() -> (TempDir, std::path::PathBuf, BTreeMap<JobId, JobState>) {
     let store = SqliteStore::open(&path).expect("a new store");
     for n in 0..600 {
         let labels = labels(&[("n", &(n % 7).to_string())]);
-        put(&store, NewJob { labels, idempotency: key(&n.to_string(), 1), ..job("a", n) }).await;
+        let follow_ups = if n % 5 == 0 { followed(n) } else { vec![] };
+        let plain = job("a", n);
+        put(&store, NewJob { labels, idempotency: key(&n.to_string(), 1), follow_ups, ..plain }).await;
         put(&store, NewJob { priority: 1, ..job("b", n) }).await;
     }
     for claimed in take(&store, 300, "a", 700).await {
         store.finish(ok(claimed.lease, 700)).await.expect("recorded");
     }
     take(&store, 4, "b", 701).await;
+    let due = store.take_deliveries(every_due()).await.expect("read");
+    let (last, others) = due.split_last().expect("some");
+    let done = others.iter().step_by(3).map(|one| (one, Next::Delivered)).chain([(last, Next::Gone)]);
+    for (delivery, next) in done {
+        let tried = Tried { next, at: at(702), status: None, error: None };
+        store.ack_delivery(delivery, tried).await.expect("recorded");
+    }
     let name: ScheduleName = "nightly".parse().expect("a name");
     let nightly = KnownSchedule { name: name.clone(), rhythm: "x".into(), first: Some(at(800)) };
     store.put_schedules(vec![nightly]).await.expect("known");
@@ -37,6 +51,17 @@ async fn many() -> (TempDir, std::path::PathBuf, BTreeMap<JobId, JobState>) {
     let states = states(&store).await;
     drop(store);
     (folder, path, states)
+}
+
+/// What is to follow the end of job `n`.
+fn followed(n: i64) -> Vec<FollowUp> {
+    let called = What::Callback { url: format!("https://h{}.example/", n % 4), fixed: n % 2 == 0 };
+    let all = [What::Then(task("b")), called];
+    all.map(|what| FollowUp { on: vec![Condition::Finished], what }).to_vec()
+}
+
+fn every_due() -> Due {
+    Due { now: at(999), after: None, per_host: 999, hosts: 999 }
 }
 
 async fn states(store: &SqliteStore) -> BTreeMap<JobId, JobState> {
@@ -73,6 +98,11 @@ async fn f10_of_a_whole_store_everything_is_saved() {
     assert_eq!(states(&new).await, states_before);
     assert_eq!(new.stats().await, old.stats().await);
     assert_eq!(new.schedules().await, old.schedules().await);
+    let all = DeliveryQuery { limit: 9_999, ..DeliveryQuery::default() };
+    assert_eq!(new.deliveries(all.clone()).await, old.deliveries(all.clone()).await);
+    assert!(old.deliveries(all).await.expect("read").iter().any(|one| one.state == DeliveryState::Gone));
+    assert_eq!(salvage.rows()["gone"], 1);
+    assert_eq!(new.take_deliveries(every_due()).await, old.take_deliveries(every_due()).await);
     // What is due stays due when the server names it again.
     let name: ScheduleName = "nightly".parse().expect("a name");
     let again = KnownSchedule { name, rhythm: "x".into(), first: Some(at(900)) };
