@@ -49,10 +49,14 @@ fn every_documented_key_is_known() {
 
 #[test]
 fn its_examples_load() {
-    for text in [text(), page("schedules.md")] {
-        let (_, example) = text.split_once("```toml\n").expect("an example");
-        let (example, _) = example.split_once("```").expect("its end");
-        let scratch = super::Scratch::new();
-        assert_eq!(scratch.complaints(example), "");
+    for name in ["config.md", "schedules.md", "families.md", "queue.md"] {
+        let text = page(name);
+        let examples: Vec<&str> =
+            text.split("```toml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
+        assert!(!examples.is_empty(), "docs/{name} has no example");
+        for example in examples {
+            let scratch = super::Scratch::new();
+            assert_eq!(scratch.complaints(example), "", "docs/{name}");
+        }
     }
 }
