@@ -14,6 +14,7 @@ use crate::job::{Artifact, AttemptRecord, JobRecord, OutputSummary, ResultSummar
 use crate::outcome::Outcome;
 use crate::output::Layout;
 use crate::record;
+use crate::schedule::{CatchUp, Overlap, ScheduleName};
 use crate::state::JobState;
 use crate::validate::Complaint;
 
@@ -169,9 +170,9 @@ pub struct TaskInfo {
     pub running: u64,
     /// Jobs waiting.
     pub queued: u64,
-    /// Families that have begun.
-    #[serde(default)]
-    pub families: u64,
+    /// Families that have begun; absent of a task that does not fan out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub families: Option<u64>,
     /// Over, since the store was made.
     pub finished: u64,
     /// Of these, not succeeded.
@@ -189,8 +190,8 @@ pub struct TaskInfo {
 pub struct TaskLimits {
     /// Attempts at once; of a task that fans out, families.
     pub max_running: Option<u64>,
-    /// Of these, in one lane.
-    #[serde(default)]
+    /// Of these, in one lane; absent without such a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_running_per_lane: Option<u64>,
     /// Jobs that may wait.
     pub max_queued: u64,
@@ -401,4 +402,29 @@ impl Output {
 /// Milliseconds from one instant to a later one; 0 where a clock was set back between.
 pub fn ms_between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.as_millisecond() - from.as_millisecond()).unwrap_or(0)
+}
+
+/// A schedule, as the config has it and as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleInfo {
+    /// Its name.
+    pub name: ScheduleName,
+    /// The task that runs.
+    pub task: TaskName,
+    /// When, as written.
+    pub cron: String,
+    /// By the clock of this time zone.
+    pub timezone: String,
+    /// What happens while its job before is not over.
+    pub overlap: Overlap,
+    /// What happens when nobody looked in time.
+    pub catch_up: CatchUp,
+    /// It runs nothing.
+    pub paused: bool,
+    /// The next moment; null while it is paused.
+    pub next_run_at: Option<Timestamp>,
+    /// When it last submitted a job, by the clock or by hand.
+    pub last_run_at: Option<Timestamp>,
+    /// That job. Its time may be over.
+    pub last_job: Option<JobId>,
 }

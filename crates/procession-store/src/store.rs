@@ -16,6 +16,7 @@ use procession_core::limits::Limit;
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::Containment;
+use procession_core::schedule::{Overlap, ScheduleName};
 use procession_core::state::JobState;
 
 use crate::error::StoreError;
@@ -138,6 +139,24 @@ pub trait Store: Send + Sync {
 
     /// Counts of every known task, since the store was made.
     async fn stats(&self) -> Result<BTreeMap<TaskName, TaskCounts>, StoreError>;
+
+    /// Makes known which schedules there are, and nothing of those that are not named any more.
+    /// One that is known already keeps what is due, unless its rhythm is another; a pause and what
+    /// it last ran it keeps in any case.
+    async fn put_schedules(&self, schedules: Vec<KnownSchedule>) -> Result<(), StoreError>;
+
+    /// All schedules, by name.
+    async fn schedules(&self) -> Result<Vec<ScheduleRow>, StoreError>;
+
+    /// A schedule's moment has come, or a person wants it to run: submits its job as
+    /// [`Store::submit`] does and notes it, in one transaction. A moment passes in this
+    /// transaction whether its job is submitted or not, and only if nobody let it pass before: it
+    /// never runs twice. Durable when it returns.
+    async fn fire(&self, fire: Fire) -> Result<Fired, StoreError>;
+
+    /// Pauses a schedule, or lets it go on; survives restarts. What goes on already keeps what is
+    /// due. `false`: no such schedule.
+    async fn set_schedule(&self, name: &ScheduleName, state: ScheduleState) -> Result<bool, StoreError>;
 
     /// Whether writes reach the disk: a no-op transaction.
     async fn probe(&self) -> Result<(), StoreError>;
@@ -308,6 +327,99 @@ pub struct Query {
     pub before: Option<JobId>,
     /// At most so many.
     pub limit: usize,
+}
+
+/// A schedule as the config has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownSchedule {
+    /// Its name.
+    pub name: ScheduleName,
+    /// Another text where its moments are others.
+    pub rhythm: String,
+    /// What is due, where nothing is yet.
+    pub first: Option<Timestamp>,
+}
+
+/// A schedule as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleRow {
+    /// Its name.
+    pub name: ScheduleName,
+    /// Its moments do not come.
+    pub paused: bool,
+    /// The moment that is due; `None`: there is none any more.
+    pub next_at: Option<Timestamp>,
+    /// When it last submitted a job.
+    pub last_at: Option<Timestamp>,
+    /// That job, which may be gone.
+    pub last_job: Option<JobId>,
+}
+
+/// What a schedule is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScheduleState {
+    /// To wait.
+    Paused,
+    /// To go on.
+    Open {
+        /// The first moment from now; `None`: there is none any more.
+        next: Option<Timestamp>,
+    },
+}
+
+/// A run of a schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fire {
+    /// Its name.
+    pub name: ScheduleName,
+    /// Why now.
+    pub occasion: Occasion,
+    /// What its job before means, where that is not over.
+    pub overlap: Overlap,
+    /// What is submitted; `None`: the moment passes, and nothing runs.
+    pub job: Option<NewJob>,
+    /// Wall clock.
+    pub at: Timestamp,
+}
+
+/// Why a schedule runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// Its moment has come.
+    Moment {
+        /// Which was due; where another is, somebody was faster.
+        due: Timestamp,
+        /// Which is due from now on.
+        next: Option<Timestamp>,
+    },
+    /// A person wants it, also where it is paused.
+    ByHand,
+}
+
+/// What became of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fired {
+    /// Its job was submitted.
+    Submitted(Submitted),
+    /// This job, the one before, is not over, and overlaps are to be skipped.
+    Skipped(JobId),
+    /// The moment has passed; there was no job to submit.
+    Passed,
+    /// The moment is not due any more, or the schedule is paused: nothing changed.
+    Stale,
+    /// No such schedule.
+    Unknown,
+}
+
+impl Submitted {
+    /// The job that is there now: the one submitted as `new`, or one in its place.
+    pub fn job(&self, new: JobId) -> Option<JobId> {
+        match self {
+            Submitted::New(_) => Some(new),
+            Submitted::Replay(job) | Submitted::Duplicate(job) => Some(*job),
+            Submitted::Conflict(_) | Submitted::Busy(_) => None,
+        }
+    }
 }
 
 /// How many jobs a task has had.

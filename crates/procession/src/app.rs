@@ -10,9 +10,10 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use procession_core::command::Surroundings;
 use procession_core::frame::{Hello, ToKeeper, VERSION};
+use procession_core::schedule::Schedule;
 use procession_keeper::{fault, heir};
-use procession_store::Store;
 use procession_store::sqlite::SqliteStore;
+use procession_store::{KnownSchedule, Store, StoreError};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::background::{Background, EXIT_BUG, EXIT_CONFIG};
@@ -35,6 +36,7 @@ use crate::space::Space;
 use crate::standby::{Turn, stand_by};
 use crate::submit::Door;
 use crate::succession::{Choice, Estate};
+use crate::timetable::Timetable;
 use crate::way_out;
 
 /// Descriptors kept free of connections: the store, files being read, pipes.
@@ -93,7 +95,7 @@ async fn serve(
     write_name(&data);
     let mut leftovers = data.half_arrived()?;
     let store = Arc::new(SqliteStore::open(&data.database())?);
-    store.put_tasks(config.tasks.keys().cloned().collect()).await?;
+    make_known(&*store, &config).await?;
 
     let (listeners, held, carrier) = greeting.into_parts();
     let estate = Estate::new(&listeners, held, &hello, &data)?;
@@ -133,6 +135,8 @@ async fn serve(
     // Nothing is claimed before: a first server that dies before it is ready is followed by none,
     // and nobody could say of a claim that it never ran.
     background.service("dispatcher", scheduler.clone().dispatch(drain.clone()));
+    let (door, timetable) = (context.door.clone(), context.timetable.clone());
+    background.service("schedules", maintenance::run_schedules(door, timetable, drain.clone()));
     config.snapshot.keep(&data.config_in_force());
     scheduler.remove_in_time(leftovers);
     if daemon {
@@ -153,6 +157,18 @@ async fn serve(
     }
     background.end(way_out::LAST_WORDS).await;
     Ok(0)
+}
+
+/// Tasks and schedules of the config; what is due of those that are known stays due.
+async fn make_known(store: &dyn Store, config: &Config) -> Result<(), StoreError> {
+    store.put_tasks(config.tasks.keys().cloned().collect()).await?;
+    let now = Timestamp::now();
+    let known = |schedule: &Arc<Schedule>| KnownSchedule {
+        name: schedule.name.clone(),
+        rhythm: schedule.cron.to_string(),
+        first: schedule.cron.next_after(now),
+    };
+    store.put_schedules(config.schedules.values().map(known).collect()).await
 }
 
 /// For people; a disk that is full now must not keep a server from answering.
@@ -303,7 +319,7 @@ fn context(
     };
     let addresses: Vec<SocketAddr> = hello.listener_names().filter_map(|name| name.parse().ok()).collect();
     let waker = scheduler.clone();
-    let door = Door {
+    let door = Arc::new(Door {
         surroundings: scheduler.surroundings.clone(),
         revision: config.revision.clone(),
         slots: facts.slots,
@@ -318,10 +334,11 @@ fn context(
             waker.board.tell(job);
             waker.follow(effects, false);
         }),
-    };
+    });
     Ok(http::Parts {
         gate: Gate::new(token.as_deref().map(str::trim), &addresses, &config.server.hosts),
         tasks: config.tasks.clone(),
+        timetable: Arc::new(Timetable::new(config.schedules.clone())),
         door,
         store: scheduler.store.clone(),
         running: scheduler.running.clone(),

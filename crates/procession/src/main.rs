@@ -29,6 +29,7 @@ mod standby;
 mod submit;
 mod succession;
 mod tail;
+mod timetable;
 mod way_out;
 
 use std::process::ExitCode;

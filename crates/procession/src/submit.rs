@@ -1,5 +1,7 @@
-//! The one door into the store: HTTP, custom routes, retries by hand, and later sub-jobs
-//! and schedules all pass here. A job that comes out is durable.
+//! The one door into the store: HTTP, custom routes, retries by hand and schedules all pass
+//! here. A job that comes out is durable.
+
+mod schedule;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -12,7 +14,7 @@ use jiff::Timestamp;
 use procession_core::admission::Full;
 use procession_core::command::Surroundings;
 use procession_core::id::JobId;
-use procession_core::job::{Admission, Idempotency, JobRecord, StoredPayload};
+use procession_core::job::{Admission, Idempotency, JobRecord, NewJob, StoredPayload};
 use procession_core::limits::INLINE_PAYLOAD;
 use procession_core::payload::{BadJson, Payload};
 use procession_core::placeholder::RequestValues;
@@ -29,6 +31,8 @@ use crate::drain::Drain;
 use crate::meters::Meters;
 use crate::random;
 use crate::space::Space;
+
+pub use self::schedule::Ran;
 
 /// What the door needs.
 pub struct Door {
@@ -171,6 +175,17 @@ impl Door {
     }
 
     async fn take(&self, request: Request) -> Result<Accepted, SubmitError> {
+        let (job, kept) = self.prepare(request).await?;
+        let taken = JobRecord::taken(&job);
+        fault::check("submit.before_commit").map_err(io::Error::other)?;
+        let submitted = self.store.submit(job).await;
+        fault::point("submit.after_commit");
+        kept.settle(submitted.as_ref().ok()).await;
+        self.answer(taken, submitted?)
+    }
+
+    /// A job that may be given to the store, and the bodies it has outside.
+    async fn prepare(&self, request: Request) -> Result<(NewJob, Kept<'_>), SubmitError> {
         if self.drain.is_draining() {
             return Err(SubmitError::Draining);
         }
@@ -193,15 +208,7 @@ impl Door {
         (job.idempotency, job.retry_of) = (idempotency, retry_of);
         job.expires_at = composer.expires_at(&task, run_at);
         kept.write(composer.files).await?;
-        let taken = JobRecord::taken(&job);
-        fault::check("submit.before_commit").map_err(io::Error::other)?;
-        let submitted = self.store.submit(job).await;
-        fault::point("submit.after_commit");
-        if matches!(submitted, Ok(Submitted::New(_))) {
-            kept.files.clear();
-        }
-        kept.forget().await;
-        self.answer(taken, submitted?)
+        Ok((job, kept))
     }
 
     fn answer(&self, taken: JobRecord, submitted: Submitted) -> Result<Accepted, SubmitError> {
@@ -280,8 +287,11 @@ impl Kept<'_> {
         Ok(())
     }
 
-    /// Their jobs were not taken.
-    async fn forget(self) {
+    /// They stay where their jobs were taken, and go where these were not.
+    async fn settle(self, submitted: Option<&Submitted>) {
+        if matches!(submitted, Some(Submitted::New(_))) {
+            return;
+        }
         for id in self.files {
             let folder = self.door.data.job(id);
             if let Err(error) = self.door.background.blocking(move || fs::remove_dir_all(folder)).await {

@@ -13,6 +13,7 @@ mod list;
 mod query;
 mod queue;
 mod release;
+mod schedule;
 mod started;
 mod store;
 mod submit;

@@ -14,6 +14,7 @@ use procession_core::limits::Limit;
 use procession_core::outcome::{CancelledBy, Outcome};
 use procession_core::record::Containment;
 use procession_core::retry::History;
+use procession_core::schedule::ScheduleName;
 use procession_core::state::{JobState, Move};
 
 use super::family;
@@ -31,8 +32,21 @@ pub(super) struct Queue {
     pub turn: Option<TaskName>,
     /// The limits of the last claim.
     pub asked: Option<BTreeMap<TaskName, Room>>,
+    /// What runs by the clock.
+    pub schedules: BTreeMap<ScheduleName, Scheduled>,
     /// What is to follow the ends of jobs: which of their `follow_ups`.
     pub deliveries: Vec<(JobId, usize)>,
+}
+
+/// A schedule as it stands.
+#[derive(Default)]
+pub(super) struct Scheduled {
+    /// `None`: it was never named.
+    pub rhythm: Option<String>,
+    pub paused: bool,
+    pub next_at: Option<Timestamp>,
+    pub last_at: Option<Timestamp>,
+    pub last_job: Option<JobId>,
 }
 
 /// A task: what of it cannot be counted from the jobs that are there.

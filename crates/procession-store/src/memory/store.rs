@@ -13,13 +13,16 @@ use procession_core::job::{
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::Containment;
+use procession_core::schedule::ScheduleName;
 
 use super::queue::Queue;
-use super::{cancel, claim, delete, expire, family, finish, list, query, release, started, submit, tasks};
+use super::{
+    cancel, claim, delete, expire, family, finish, list, query, release, schedule, started, submit, tasks,
+};
 use crate::error::StoreError;
 use crate::store::{
-    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, Effects, Query, Standing, Store, Submitted,
-    TaskCounts,
+    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, Effects, Fire, Fired, KnownSchedule, Query,
+    ScheduleRow, ScheduleState, Standing, Store, Submitted, TaskCounts,
 };
 
 /// A store in memory.
@@ -152,6 +155,23 @@ impl Store for MemoryStore {
 
     async fn stats(&self) -> Result<BTreeMap<TaskName, TaskCounts>, StoreError> {
         Ok(tasks::stats(&self.queue()))
+    }
+
+    async fn put_schedules(&self, schedules: Vec<KnownSchedule>) -> Result<(), StoreError> {
+        schedule::put_schedules(&mut self.queue(), schedules);
+        Ok(())
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleRow>, StoreError> {
+        Ok(schedule::schedules(&self.queue()))
+    }
+
+    async fn fire(&self, fire: Fire) -> Result<Fired, StoreError> {
+        schedule::fire(&mut self.queue(), fire)
+    }
+
+    async fn set_schedule(&self, name: &ScheduleName, state: ScheduleState) -> Result<bool, StoreError> {
+        Ok(schedule::set_schedule(&mut self.queue(), name, state))
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -30,6 +30,7 @@ mod readers;
 mod record;
 mod release;
 mod salvage;
+mod schedule;
 mod schema;
 mod started;
 mod statement;

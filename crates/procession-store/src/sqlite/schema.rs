@@ -11,8 +11,11 @@ use crate::error::StoreError;
 pub(super) const APPLICATION_ID: i32 = 0x5072_6f63;
 
 /// The schemas, first to last.
-pub(super) const SCHEMAS: [&str; 2] =
-    [include_str!("schema/0001_first.sql"), include_str!("schema/0002_families.sql")];
+pub(super) const SCHEMAS: [&str; 3] = [
+    include_str!("schema/0001_first.sql"),
+    include_str!("schema/0002_families.sql"),
+    include_str!("schema/0003_schedules.sql"),
+];
 
 /// The schema this version writes.
 pub(super) const VERSION: i32 = SCHEMAS.len() as i32;

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Params, Row};
 use crate::error::StoreError;
 
 /// How many prepared statements a connection keeps: more than there are.
-pub(super) const CACHE: usize = 96;
+pub(super) const CACHE: usize = 128;
 
 /// Runs a statement that gives no rows; returns how many it changed.
 pub(super) fn run(conn: &Connection, sql: &str, params: impl Params) -> Result<usize, StoreError> {

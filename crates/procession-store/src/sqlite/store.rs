@@ -13,18 +13,20 @@ use procession_core::job::{
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::Containment;
+use procession_core::schedule::ScheduleName;
 use rusqlite::Connection;
 
 use super::readers::Readers;
 use super::record::{self, Extent};
 use super::writer::{Sync, Writer};
 use super::{
-    cancel, claim, delete, expire, family, finish, list, open, probe, query, release, started, submit, tasks,
+    cancel, claim, delete, expire, family, finish, list, open, probe, query, release, schedule, started,
+    submit, tasks,
 };
 use crate::error::StoreError;
 use crate::store::{
-    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, Effects, Query, Standing, Store, Submitted,
-    TaskCounts,
+    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, Effects, Fire, Fired, KnownSchedule, Query,
+    ScheduleRow, ScheduleState, Standing, Store, Submitted, TaskCounts,
 };
 
 /// A store in a SQLite file. Dropping it waits for the writes under way and closes the file.
@@ -177,6 +179,23 @@ impl Store for SqliteStore {
 
     async fn stats(&self) -> Result<BTreeMap<TaskName, TaskCounts>, StoreError> {
         self.readers.read(tasks::stats).await
+    }
+
+    async fn put_schedules(&self, schedules: Vec<KnownSchedule>) -> Result<(), StoreError> {
+        self.writer.write(Sync::Full, move |tx| schedule::put_schedules(tx, &schedules)).await
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.readers.read(schedule::schedules).await
+    }
+
+    async fn fire(&self, fire: Fire) -> Result<Fired, StoreError> {
+        self.writer.write(Sync::Full, move |tx| schedule::fire(tx, &fire)).await
+    }
+
+    async fn set_schedule(&self, name: &ScheduleName, state: ScheduleState) -> Result<bool, StoreError> {
+        let name = name.clone();
+        self.writer.write(Sync::Full, move |tx| schedule::set_schedule(tx, &name, state)).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

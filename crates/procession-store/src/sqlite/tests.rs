@@ -9,7 +9,7 @@ use super::writer::Sync;
 use super::{SqliteStore, started, submit, tasks};
 use super::{
     cancel, claim, delete, delivery, ending, expire, family, finish, lanes, ledger, list, probe, query,
-    record, release, schema,
+    record, release, schedule, schema,
 };
 use crate::error::StoreError;
 use crate::store::{Effects, Query, Store, Submitted};
@@ -95,6 +95,14 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("record::ATTEMPTS", record::ATTEMPTS),
     ("release::LEASED", release::LEASED),
     ("release::RELEASE", release::RELEASE),
+    ("schedule::SCHEDULES", schedule::SCHEDULES),
+    ("schedule::PUT_SCHEDULE", schedule::PUT_SCHEDULE),
+    ("schedule::FORGET_SCHEDULE", schedule::FORGET_SCHEDULE),
+    ("schedule::STANDS", schedule::STANDS),
+    ("schedule::MOVE_ON", schedule::MOVE_ON),
+    ("schedule::RAN", schedule::RAN),
+    ("schedule::PAUSE", schedule::PAUSE),
+    ("schedule::RESUME", schedule::RESUME),
     ("started::START", started::START),
     ("started::RUNS", started::RUNS),
     ("submit::KEY", submit::KEY),
@@ -109,9 +117,9 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("tasks::COUNTS", tasks::COUNTS),
 ];
 
-/// Walks that are meant: over the slots that are held, the few tasks, the one row of meta;
-/// over all ids when a person abbreviates one; over the queue once at start.
-const WALKS: [&str; 13] = [
+/// Walks that are meant: over the slots that are held, the few tasks and schedules, the one row
+/// of meta; over all ids when a person abbreviates one; over the queue once at start.
+const WALKS: [&str; 14] = [
     "SCAN below",
     "SCAN live USING COVERING INDEX live_gathers",
     "SCAN live USING COVERING INDEX live_begun",
@@ -119,6 +127,7 @@ const WALKS: [&str; 13] = [
     "SCAN live USING COVERING INDEX live_slots",
     "SCAN live USING INDEX live_slots",
     "SCAN task",
+    "SCAN schedule",
     "SCAN meta",
     "SCAN CONSTANT ROW",
     "SCAN job USING COVERING INDEX sqlite_autoindex_job_1",

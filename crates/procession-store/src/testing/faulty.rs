@@ -15,12 +15,13 @@ use procession_core::job::{
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::Containment;
+use procession_core::schedule::ScheduleName;
 
 use super::verb::Verb;
 use crate::error::StoreError;
 use crate::store::{
-    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, Effects, Query, Standing, Store, Submitted,
-    TaskCounts,
+    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, Effects, Fire, Fired, KnownSchedule, Query,
+    ScheduleRow, ScheduleState, Standing, Store, Submitted, TaskCounts,
 };
 
 /// On which side of a verb something happens.
@@ -263,6 +264,22 @@ impl Store for FaultyStore {
 
     async fn stats(&self) -> Result<BTreeMap<TaskName, TaskCounts>, StoreError> {
         self.around(Verb::Stats, self.inner.stats()).await
+    }
+
+    async fn put_schedules(&self, schedules: Vec<KnownSchedule>) -> Result<(), StoreError> {
+        self.around(Verb::PutSchedules, self.inner.put_schedules(schedules)).await
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.around(Verb::Schedules, self.inner.schedules()).await
+    }
+
+    async fn fire(&self, fire: Fire) -> Result<Fired, StoreError> {
+        self.around(Verb::Fire, self.inner.fire(fire)).await
+    }
+
+    async fn set_schedule(&self, name: &ScheduleName, state: ScheduleState) -> Result<bool, StoreError> {
+        self.around(Verb::SetSchedule, self.inner.set_schedule(name, state)).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

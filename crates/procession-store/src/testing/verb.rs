@@ -28,12 +28,16 @@ pub enum Verb {
     Delete,
     Prune,
     Stats,
+    PutSchedules,
+    Schedules,
+    Fire,
+    SetSchedule,
     Probe,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 25] = [
+    pub const ALL: [Verb; 29] = [
         Verb::Submit,
         Verb::Claim,
         Verb::ClaimedBy,
@@ -58,6 +62,10 @@ impl Verb {
         Verb::Delete,
         Verb::Prune,
         Verb::Stats,
+        Verb::PutSchedules,
+        Verb::Schedules,
+        Verb::Fire,
+        Verb::SetSchedule,
         Verb::Probe,
     ];
 
@@ -77,6 +85,9 @@ impl Verb {
                 | Pause
                 | Delete
                 | Prune
+                | Verb::PutSchedules
+                | Verb::Fire
+                | Verb::SetSchedule
                 | Probe
         )
     }

@@ -35,6 +35,7 @@ mod reload;
 mod resume;
 mod retry;
 mod rm;
+mod schedules;
 mod screen;
 mod serve;
 mod sse;
@@ -195,6 +196,8 @@ pub enum Remote {
     Pause(pause::PauseArgs),
     /// Start a paused task's jobs again.
     Resume(resume::ResumeArgs),
+    /// List what runs by the clock; run, pause or resume it.
+    Schedules(schedules::SchedulesArgs),
 }
 
 /// What is done without a server.
@@ -278,6 +281,7 @@ async fn ask(client: &Client, screen: &Screen, verb: &Remote) -> anyhow::Result<
         Remote::Tasks(args) => tasks::run(args, client, screen).await,
         Remote::Pause(args) => pause::run(args, client, screen).await,
         Remote::Resume(args) => resume::run(args, client, screen).await,
+        Remote::Schedules(args) => schedules::run(args, client, screen).await,
     }
 }
 

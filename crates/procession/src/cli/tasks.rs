@@ -66,7 +66,7 @@ mod tests {
             description: None,
             running: 2,
             queued: 0,
-            families: 0,
+            families: None,
             finished: 17,
             failed: 1,
             paused,

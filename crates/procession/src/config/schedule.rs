@@ -14,7 +14,7 @@ use procession_core::payload::Payload;
 use procession_core::placeholder::RequestValues;
 use procession_core::schedule::{CatchUp, Overlap, Schedule, ScheduleName};
 use procession_core::task::{Body, Task};
-use procession_core::validate::{Complaint, Rejection, RequestBody, validate};
+use procession_core::validate::{Complaint, Rejection, RequestBody, Tasks, validate};
 
 use super::json::{json, place_of};
 use super::keys;
@@ -24,7 +24,7 @@ use super::section::{Section, Text};
 /// What schedules refer to.
 pub(super) struct Known<'a> {
     /// The tasks of the config.
-    pub(super) tasks: &'a BTreeMap<TaskName, Arc<Task>>,
+    pub(super) tasks: &'a Tasks,
     /// Below it the folders of jobs lie.
     pub(super) job_folder: String,
 }

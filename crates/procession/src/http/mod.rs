@@ -24,6 +24,7 @@ mod range;
 mod result;
 mod retry;
 mod route;
+mod schedules;
 mod submit;
 mod tasks;
 mod to_the_end;
@@ -39,6 +40,7 @@ use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
 use procession_core::id::{JobId, TaskName};
+use procession_core::schedule::Schedule;
 use procession_core::task::Task;
 use procession_store::Store;
 
@@ -51,6 +53,7 @@ use crate::handover::Handover;
 use crate::meters::Meters;
 use crate::scheduler::{Running, Scheduler};
 use crate::submit::Door;
+use crate::timetable::Timetable;
 
 pub use accept::{Listener, accept};
 pub use gate::Gate;
@@ -67,8 +70,10 @@ pub struct Parts {
     pub gate: Gate,
     /// The tasks of the config.
     pub tasks: BTreeMap<TaskName, Arc<Task>>,
+    /// What runs by the clock.
+    pub timetable: Arc<Timetable>,
     /// Into the store.
-    pub door: Door,
+    pub door: Arc<Door>,
     /// The durable queue.
     pub store: Arc<dyn Store>,
     /// Held slots.
@@ -133,6 +138,11 @@ fn v1() -> Router<Context> {
         .route("/v1/tasks/{task}/jobs", post(submit::submit))
         .route("/v1/tasks/{task}/pause", post(tasks::pause))
         .route("/v1/tasks/{task}/resume", post(tasks::resume))
+        .route("/v1/schedules", get(schedules::list))
+        .route("/v1/schedules/{schedule}", get(schedules::one))
+        .route("/v1/schedules/{schedule}/run", post(schedules::run))
+        .route("/v1/schedules/{schedule}/pause", post(schedules::pause))
+        .route("/v1/schedules/{schedule}/resume", post(schedules::resume))
         .route("/v1/jobs", get(jobs::list))
         .route("/v1/jobs/{id}", get(jobs::get).delete(delete::delete))
         .route("/v1/jobs/{id}/cancel", post(cancel::cancel))
@@ -177,5 +187,10 @@ impl Context {
     /// The task of this name, or 404.
     fn task(&self, name: &str) -> Answer<Arc<Task>> {
         self.tasks.get(name).cloned().ok_or_else(|| Failure::unknown_task(name))
+    }
+
+    /// The schedule of this name, or 404.
+    fn schedule(&self, name: &str) -> Answer<Arc<Schedule>> {
+        self.timetable.schedules.get(name).cloned().ok_or_else(|| Failure::unknown_schedule(name))
     }
 }

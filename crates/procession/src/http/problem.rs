@@ -50,6 +50,12 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, "unknown_task", format!("the config has no task `{name}`"))
     }
 
+    /// 404 for a schedule.
+    pub fn unknown_schedule(name: &str) -> Self {
+        let name: String = name.chars().take(64).collect();
+        Self::new(StatusCode::NOT_FOUND, "unknown_schedule", format!("the config has no schedule `{name}`"))
+    }
+
     /// 409 for what only a finished job allows.
     pub fn not_finished() -> Self {
         Self::new(StatusCode::CONFLICT, "not_finished", "the job is not over; cancel it first or wait")

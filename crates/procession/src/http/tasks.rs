@@ -48,7 +48,7 @@ fn info(context: &Context, task: &Task, counts: TaskCounts) -> TaskInfo {
         description: task.description.clone(),
         running: counts.running,
         queued: counts.queued,
-        families: counts.families,
+        families: task.fan_out.as_ref().map(|_| counts.families),
         finished: counts.finished,
         failed: counts.failed,
         paused: counts.paused,

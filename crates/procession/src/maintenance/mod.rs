@@ -3,11 +3,13 @@
 mod bound;
 mod expire;
 mod retain;
+mod schedules;
 mod space;
 mod stray;
 
 pub use bound::bound;
 pub use expire::expire;
 pub use retain::retain;
+pub use schedules::run_schedules;
 pub use space::watch_space;
 pub use stray::sweep;

@@ -16,10 +16,6 @@ retry = { max_attempts = 5, on = ["exit:75"], backoff = "20ms" }
 [task.hopeless]
 command = ["sh", "-c", "exit 75"]
 retry = { max_attempts = 3, on = "failed", backoff = "10ms" }
-[task.slow]
-command = ["sh", "-c", "exit 75"]
-retry = { max_attempts = 2, on = "exit:75", backoff = "1h", max_backoff = "1h" }
-queue_timeout = "100ms"
 [task.patient]
 command = ["sh", "-c", "exit 75"]
 retry = { max_attempts = 2, on = "exit:75", backoff = "1h", max_backoff = "1h" }
@@ -64,7 +60,10 @@ fn explain(server: &Server, id: &str) -> Value {
 fn attempts_follow_each_other_until_one_is_good_and_each_keeps_its_own() {
     let server = Server::start(TASKS);
     let job = server.run("flaky", Value::Null);
-    assert_eq!((&job["state"], &job["attempt"], &job["max_attempts"]), (&json!("succeeded"), &json!(3), &json!(5)));
+    assert_eq!(
+        (&job["state"], &job["attempt"], &job["max_attempts"]),
+        (&json!("succeeded"), &json!(3), &json!(5))
+    );
     let id = job["id"].as_str().expect("an id");
     let attempts = server.get(&format!("/v1/jobs/{id}/attempts")).expect(200).json();
     let codes: Vec<&Value> =
@@ -80,7 +79,11 @@ fn attempts_follow_each_other_until_one_is_good_and_each_keeps_its_own() {
 fn the_last_attempts_end_is_the_jobs() {
     let server = Server::start(TASKS);
     let job = server.run("hopeless", Value::Null);
-    assert_eq!((&job["outcome"], &job["attempt"]), (&json!({"kind": "exited", "code": 75}), &json!(3)), "{job}");
+    assert_eq!(
+        (&job["outcome"], &job["attempt"]),
+        (&json!({"kind": "exited", "code": 75}), &json!(3)),
+        "{job}"
+    );
     let job = server.run("late", Value::Null);
     assert_eq!((&job["outcome"]["kind"], &job["attempt"]), (&json!("timed_out"), &json!(2)), "{job}");
 }
@@ -99,14 +102,6 @@ fn f34_a_cancel_between_two_attempts_is_the_end() {
     assert_eq!(job["outcome"], json!({"kind": "cancelled", "by": "client"}), "{job}");
     let task = server.get("/v1/tasks/patient").json();
     assert_eq!((&task["queued"], &task["finished"]), (&json!(0), &json!(1)), "{task}");
-}
-
-#[test]
-fn one_that_waits_too_long_for_its_next_attempt_expires() {
-    let server = Server::start(TASKS);
-    // Of all pauses up to an hour, one that is shorter than 100 ms is not to be feared.
-    let job = server.run("slow", Value::Null);
-    assert_eq!(job["outcome"], json!({"kind": "cancelled", "by": "expired"}), "{job}");
 }
 
 #[test]

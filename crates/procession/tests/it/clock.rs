@@ -3,55 +3,11 @@
 //! twice when it goes back.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::harness::{BOUND, Request, Server, Setup, compile, wait_for};
-
-/// Adds what a file says to the time of day of the process it is loaded into.
-const SHIM: &str = r#"
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-
-static long shift(void) {
-    char text[32] = {0};
-    const char *path = getenv("TEST_CLOCK_SHIFT");
-    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    if (file < 0) return 0;
-    long got = read(file, text, sizeof text - 1);
-    close(file);
-    return got > 0 ? atol(text) : 0;
-}
-
-int clock_gettime(clockid_t id, struct timespec *time) {
-    int result = syscall(SYS_clock_gettime, id, time);
-    if (result == 0 && id == CLOCK_REALTIME) time->tv_sec += shift();
-    return result;
-}
-
-int gettimeofday(struct timeval *restrict time, void *restrict zone) {
-    struct timespec now;
-    (void)zone;
-    if (clock_gettime(CLOCK_REALTIME, &now)) return -1;
-    time->tv_sec = now.tv_sec;
-    time->tv_usec = now.tv_nsec / 1000;
-    return 0;
-}
-
-time_t time(time_t *where) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (where) *where = now.tv_sec;
-    return now.tv_sec;
-}
-"#;
+use crate::harness::{BOUND, Request, Server, Setup, WallClock, wait_for};
 
 const TASKS: &str = r#"
 [limits]
@@ -69,26 +25,19 @@ queue_timeout = "30m"
 
 struct Shifted {
     server: Server,
-    file: PathBuf,
+    clock: WallClock,
 }
 
 impl Shifted {
     /// A server whose wall clock this test sets.
     fn start() -> Option<Self> {
-        let setup = Setup::new(TASKS);
-        let library = compile(setup.path(), "shift.so", SHIM, &["-shared", "-fPIC"])?;
-        let file = setup.path().join("shift");
-        let text = |path: &PathBuf| path.to_str().expect("text").to_owned();
-        let setup = setup.env("LD_PRELOAD", &text(&library)).env("TEST_CLOCK_SHIFT", &text(&file));
-        fs::write(&file, "0").expect("written");
-        Some(Self { server: setup.start(), file })
+        let (setup, clock) = WallClock::of(Setup::new(TASKS))?;
+        Some(Self { server: setup.start(), clock })
     }
 
     /// Seconds from the true time.
     fn set(&self, seconds: i64) {
-        let fresh = self.file.with_extension("new");
-        fs::write(&fresh, seconds.to_string()).expect("written");
-        fs::rename(fresh, &self.file).expect("in one step");
+        self.clock.shift(seconds);
     }
 
     fn delayed(&self, delay: &str) -> String {

@@ -54,6 +54,7 @@ mod restart;
 mod result;
 mod routes;
 mod scarce;
+mod schedules;
 mod site;
 mod stop;
 mod stop_storm;

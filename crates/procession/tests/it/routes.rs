@@ -19,6 +19,7 @@ const CLOSED: [(&str, &str); 23] = [
     ("GET", "/v1/jobs/{id}/result"),
     ("GET", "/v1/jobs/{id}/payload"),
     ("GET", "/v1/jobs/{id}/attempts"),
+    ("GET", "/v1/jobs/{id}/children"),
     ("GET", "/v1/jobs/{id}/artifacts"),
     ("GET", "/v1/jobs/{id}/artifacts/a.txt"),
     ("GET", "/v1/jobs/{id}/explain"),

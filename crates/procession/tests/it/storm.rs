@@ -7,6 +7,7 @@
 //! printed: with it the same jobs come in the same order, and the same events.
 
 mod job;
+mod kin;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -24,6 +25,7 @@ use crate::harness::{
     BOUND, Client, Connection, Request, Response, Server, Setup, at_once, sha256, signal, wait_for,
 };
 use job::{Dice, Job, Kind, PROGRAM, RING};
+use kin::Kin;
 
 /// Who submits at once.
 const CLIENTS: usize = 4;
@@ -182,6 +184,24 @@ fn submit(client: &Client, counts: &Counts, jobs: &[Job], lane: usize, strength:
     accepted
 }
 
+/// Submits families and jobs of several attempts, one for every ten of the others, in step with the
+/// events.
+fn submit_kin(client: &Client, counts: &Counts, strength: &Strength) -> Vec<(String, Kin)> {
+    let mut sailor = Sailor { client, counts, kept: None };
+    let mut dice = Dice(strength.seed.wrapping_mul(77));
+    let many = strength.jobs / 10;
+    let submit = |n: usize| {
+        let due = (n * strength.events.len() / many).saturating_sub(1);
+        wait_for("the storm goes on", BOUND * 4, || counts.events_over.load(Ordering::Relaxed) >= due);
+        let kin = Kin::deal(&mut dice);
+        let request = kin.request().header("Idempotency-Key", format!("kin-{}-{n}", strength.seed));
+        let answer = sailor.ask(&request, n % 2 == 0);
+        assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+        (answer.job_id(), kin)
+    };
+    (0..many).map(submit).collect()
+}
+
 fn cancel(sailor: &mut Sailor<'_>, accepted: &mut Accepted) {
     if !matches!(accepted.job.kind, Kind::Endless | Kind::Slow) {
         return;
@@ -271,11 +291,17 @@ fn is_as_written(answer: &Response, expected: &[u8], whole: bool, kind: Kind) ->
     kept && answer.body.get(..at) == expected.get(..at) && answer.body.ends_with(tail)
 }
 
+/// How often each said that it ran, in this file.
+fn times_ran(server: &Server, file: &str) -> BTreeMap<String, usize> {
+    let ran = fs::read_to_string(server.path().join(file)).unwrap_or_default();
+    let mut times = BTreeMap::new();
+    ran.lines().for_each(|who| *times.entry(who.to_owned()).or_default() += 1);
+    times
+}
+
 /// How often each job said that it ran, against how often it may have.
 fn ran_wrongly(server: &Server, accepted: &[Accepted]) -> Vec<String> {
-    let ran = fs::read_to_string(server.path().join("ran")).expect("they ran");
-    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
-    ran.lines().for_each(|id| *times.entry(id).or_default() += 1);
+    let times = times_ran(server, "ran");
     let wrong = |accepted: &&Accepted| {
         let times = times.get(accepted.id.as_str()).copied().unwrap_or_default();
         times > 1 || (times == 0 && !accepted.cancelled)
@@ -310,21 +336,23 @@ fn left_behind(server: &Server) -> Vec<String> {
 fn storm(strength: &Strength) {
     let kills = strength.events.iter().filter(|(_, event)| *event == Event::Kill).count();
     println!("storm: STORM_JOBS={} STORM_KILLS={kills} STORM_SEED={}", strength.jobs, strength.seed);
-    let mut server = Setup::new(&job::config()).file("job.sh", PROGRAM).start();
+    let config = format!("{}{}", job::config(), kin::TASKS);
+    let mut server = Setup::new(&config).file("job.sh", PROGRAM).start();
     // Once a job has run the keeper has heard that the server is ready, and starts another.
     server.run("plain", json!({"n": 0, "lines": 1, "errors": 0, "code": 0}));
     let mut dice = Dice(strength.seed.wrapping_mul(31));
     let jobs: Vec<Job> = (0..strength.jobs).map(|n| Job::deal(n, &mut dice)).collect();
     let counts = Counts::default();
     let began = Instant::now();
-    let accepted: Vec<Accepted> = std::thread::scope(|scope| {
+    let (accepted, kin): (Vec<Accepted>, Vec<(String, Kin)>) = std::thread::scope(|scope| {
         let events = scope.spawn(|| blow(&server, &counts, strength));
+        let kin = scope.spawn(|| submit_kin(&server, &counts, strength));
         let lanes = at_once(CLIENTS, |lane| submit(&server, &counts, &jobs, lane, strength));
         events.join().expect("the events happened");
-        lanes.into_iter().flatten().collect()
+        (lanes.into_iter().flatten().collect(), kin.join().expect("they were submitted"))
     });
-    for accepted in &accepted {
-        server.over(&accepted.id);
+    for id in accepted.iter().map(|accepted| &accepted.id).chain(kin.iter().map(|(id, _)| id)) {
+        server.over(id);
     }
     let blew = began.elapsed();
     wait_for("no process of a job is left", BOUND, || server.processes().is_empty());
@@ -333,7 +361,7 @@ fn storm(strength: &Strength) {
     let ran = ran_wrongly(&server, &accepted);
     // What is found now was on the disk.
     server.start_again();
-    let faults: Vec<String> = at_once(CLIENTS, |lane| {
+    let mut faults: Vec<String> = at_once(CLIENTS, |lane| {
         accepted
             .iter()
             .skip(lane)
@@ -342,15 +370,19 @@ fn storm(strength: &Strength) {
             .collect::<Vec<_>>()
     })
     .concat();
+    let times = times_ran(&server, "kin");
+    faults.extend(kin.iter().flat_map(|(id, kin)| kin.faults(&server, id, &times)));
     let kept = server.all_jobs("limit=200").len();
-    let missing = (strength.jobs + 1).abs_diff(kept);
+    let below: usize = kin.iter().map(|(_, kin)| kin.jobs()).sum();
+    let missing = (strength.jobs + 1 + below).abs_diff(kept);
     let answers = counts.answered_after.into_inner().expect("no panic");
     let worst = answers.iter().max().copied().unwrap_or_default();
     let failed = counts.failed.into_inner().expect("no panic");
     let of = |what: &str| faults.iter().filter(|fault| fault.starts_with(what)).count();
     let broken = counts.broken.into_inner();
-    let rows: [(&str, &dyn Display); 13] = [
+    let rows: [(&str, &dyn Display); 14] = [
         ("jobs accepted", &accepted.len()),
+        ("families, retries and theirs", &below),
         ("events", &format!("{:?}", counts.happened.into_inner().expect("no panic"))),
         ("took", &format!("{:.1} s", blew.as_secs_f64())),
         ("jobs missing or too many", &missing),

@@ -59,7 +59,10 @@ pub(crate) async fn a_job_is_loaded_as_it_was_submitted(store: &Arc<dyn Store>) 
         assert_eq!((job.submitted_at, job.run_at), (submitted.submitted_at, submitted.run_at));
         assert_eq!((job.expires_at, job.priority), (submitted.expires_at, submitted.priority));
         assert_eq!((job.labels, job.retry_of), (submitted.labels, submitted.retry_of));
-        assert_eq!((job.submitted_by, job.config_revision), (submitted.submitted_by.to_string(), "r1".into()));
+        assert_eq!(
+            (job.submitted_by, job.config_revision),
+            (submitted.submitted_by.to_string(), "r1".into())
+        );
         assert_eq!((job.started_at, job.finished_at, job.node), (None, None, None));
         assert_eq!((job.output, job.result, job.usage), (None, ResultSummary::None, None));
         let len = if submitted.run_at.is_some() { 10 << 20 } else { 10 };

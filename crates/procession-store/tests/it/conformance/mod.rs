@@ -6,10 +6,13 @@ pub(crate) mod cancel;
 pub(crate) mod claim;
 pub(crate) mod delete;
 pub(crate) mod expire;
+pub(crate) mod family;
 pub(crate) mod idempotency;
+pub(crate) mod lanes;
 pub(crate) mod lease;
 pub(crate) mod life;
 pub(crate) mod list;
+pub(crate) mod schedule;
 pub(crate) mod tasks;
 
 /// Makes a module of tests, one for each behaviour, on stores that `$fresh` makes.
@@ -92,6 +95,40 @@ macro_rules! cases {
                 only_what_is_over_is_deleted,
                 prune_takes_the_oldest_ends_first,
                 labels_and_attempts_go_with_their_job,
+            ],
+            schedule: [
+                it_is_known_as_long_as_it_is_named,
+                f18_a_moment_runs_once,
+                f18_a_moment_at_which_fifty_look_runs_once,
+                what_overlaps_is_skipped_or_queued,
+                a_job_that_is_gone_holds_nothing_up,
+                a_moment_can_pass_without_a_job,
+                a_paused_one_waits_for_what_comes_after,
+                by_hand_it_runs_at_any_time,
+                what_is_due_is_taken_though_the_task_is_full,
+                one_that_is_there_already_stands_for_it,
+            ],
+            family: [
+                a_family_from_its_request_to_its_result,
+                a_join_has_its_place_under_every_limit_but_the_nodes,
+                failed_children_make_it_fail_unless_the_join_decides,
+                one_that_fails_stops_the_others,
+                f34_a_cancel_goes_down_and_up_again,
+                f35_a_cancel_of_many_leaves_no_count_behind,
+                a_family_whose_time_is_over_ends_with_all_below_it,
+                children_ask_for_no_place_in_their_tasks_queue,
+                a_family_is_removed_as_a_whole,
+                an_end_is_told_however_it_came,
+            ],
+            lanes: [
+                lanes_take_turns_however_long_they_are,
+                a_lane_holds_as_many_slots_as_it_may_under_concurrent_claims,
+                a_full_lane_is_looked_at_again_when_it_has_room,
+                one_unique_value_fifty_times_at_once_is_one_job,
+                the_newest_takes_the_place_of_what_waits_or_runs,
+                a_rate_refuses_until_exactly_when_it_says,
+                attempts_follow_each_other_and_stay,
+                f34_a_cancel_leaves_no_further_attempt,
             ],
             tasks: [
                 a_pause_stops_claims_and_nothing_else,

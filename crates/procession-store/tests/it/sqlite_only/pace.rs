@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::join_all;
+use procession_core::id::ClaimId;
+use procession_core::job::NewJob;
 use procession_core::limits::Limit;
-use procession_store::{Applied, SqliteStore, Store};
+use procession_store::{Applied, Claim, SqliteStore, Store};
 
 use crate::fixture::*;
 
@@ -99,4 +102,47 @@ async fn a_claim_passes_a_thousand_stopped_tasks_heavy() {
 fn report(what: &str, how_many: usize, begun: Instant) {
     let seconds = begun.elapsed().as_secs_f64();
     println!("{what}: {:.0}/s ({how_many} in {seconds:.2} s)", how_many as f64 / seconds);
+}
+
+/// A thousand lanes of which all but one are full, against one lane: a claim costs the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_lanes_cost_a_claim_nothing_heavy() {
+    let mut cost = Vec::new();
+    for lanes in [1, 1_000] {
+        let (_folder, path) = place();
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).expect("a new store"));
+        for batch in 0..100 {
+            let submits = (0..1_000).map(|n| {
+                let lane = Some(format!("lane-{}", n % lanes));
+                store.submit(NewJob { lane, ..job("a", batch) })
+            });
+            for submitted in join_all(submits).await {
+                assert_eq!(submitted, Ok(taken()));
+            }
+        }
+        // One slot of each lane is held; of the last one it is given back.
+        let mut claim = ask(lanes, &[("a", Limit::Unlimited)], 200);
+        claim.tasks.values_mut().for_each(|room| room.per_lane = Limit::AtMost(1));
+        let jobs = store.claim(claim.clone()).await.expect("claims").jobs;
+        assert_eq!(jobs.len(), lanes);
+        let mut lease = jobs[lanes - 1].lease;
+        let one = Claim { free: 8, ..claim };
+        store.claim(one.clone()).await.expect("the first look at all of them");
+        let mut times = Vec::new();
+        // As many as wait in that lane.
+        for n in 0..90 {
+            store.finish(ok(lease, 200)).await.expect("recorded");
+            let begun = Instant::now();
+            let claim_id = ClaimId([n as u8; 16]);
+            let jobs = store.claim(Claim { claim_id, ..one.clone() }).await.expect("claims").jobs;
+            times.push(begun.elapsed());
+            assert_eq!(jobs.len(), 1, "all others are full");
+            lease = jobs[0].lease;
+        }
+        times.sort();
+        cost.push(times[times.len() / 10]);
+        println!("{lanes} lanes, 100,000 queued: a claim takes {:?}", times[times.len() / 10]);
+    }
+    // Twice as much would be a walk over them; the disk's own pace varies by more than a tenth.
+    assert!(cost[1] < cost[0] * 2, "{cost:?}");
 }

@@ -7,9 +7,10 @@ use std::path::Path;
 use procession_core::id::JobId;
 use procession_core::job::NewJob;
 use procession_core::outcome::{LostReason, Outcome};
+use procession_core::schedule::ScheduleName;
 use procession_core::state::JobState;
 use procession_store::sqlite::{Exam, Salvage, salvage};
-use procession_store::{SqliteStore, Store, StoreError, Submitted};
+use procession_store::{KnownSchedule, ScheduleState, SqliteStore, Store, StoreError, Submitted};
 use tempfile::TempDir;
 
 use crate::fixture::*;
@@ -29,6 +30,10 @@ async fn many() -> (TempDir, std::path::PathBuf, BTreeMap<JobId, JobState>) {
         store.finish(ok(claimed.lease, 700)).await.expect("recorded");
     }
     take(&store, 4, "b", 701).await;
+    let name: ScheduleName = "nightly".parse().expect("a name");
+    let nightly = KnownSchedule { name: name.clone(), rhythm: "x".into(), first: Some(at(800)) };
+    store.put_schedules(vec![nightly]).await.expect("known");
+    store.set_schedule(&name, ScheduleState::Paused).await.expect("paused");
     let states = states(&store).await;
     drop(store);
     (folder, path, states)
@@ -67,6 +72,12 @@ async fn f10_of_a_whole_store_everything_is_saved() {
     let (old, new) = (SqliteStore::open(&path).expect("opens"), SqliteStore::open(&to).expect("opens"));
     assert_eq!(states(&new).await, states_before);
     assert_eq!(new.stats().await, old.stats().await);
+    assert_eq!(new.schedules().await, old.schedules().await);
+    // What is due stays due when the server names it again.
+    let name: ScheduleName = "nightly".parse().expect("a name");
+    let again = KnownSchedule { name, rhythm: "x".into(), first: Some(at(900)) };
+    new.put_schedules(vec![again]).await.expect("known");
+    assert_eq!(new.schedules().await, old.schedules().await);
     assert_eq!(new.claimed_by("n1").await, old.claimed_by("n1").await, "the keeper's records still fit");
     for id in states_before.keys() {
         assert_eq!(new.get(*id).await, old.get(*id).await);

@@ -19,7 +19,7 @@ const EXAMPLE: &str =
 
 /// Whom the tasks fan out to, and where that is said: judged once all tasks are read.
 #[derive(Debug, Default)]
-pub(in crate::config) struct FanOuts(Vec<(TaskName, Span)>);
+pub(in crate::config) struct FanOuts(Vec<(TaskName, TaskName, Span)>);
 
 /// How the task fans out, and its join.
 pub(super) fn read<'a>(
@@ -56,12 +56,13 @@ pub(super) fn read<'a>(
         let help = "add the `join` that decides, or remove `join_decides`";
         section.report.error(&fan_out.span_of("join_decides"), "there is no join to decide", help);
     }
+    let on_failure = fan_out.choice("on_failure", &on_failure).unwrap_or_default();
     let (target, over) = (target(&fan_out, &item, &task.name, all), over(&fan_out, &item));
     let fan_out = FanOut {
         task: target?,
         over: over?,
         max_running: max_running.map_or(Limit::Unlimited, Limit::AtMost),
-        on_failure: fan_out.choice("on_failure", &on_failure).unwrap_or_default(),
+        on_failure,
         join_decides,
     };
     Some((fan_out, join))
@@ -76,7 +77,7 @@ fn target(fan_out: &Section<'_>, item: &Item<'_>, from: &TaskName, all: &mut Fan
     };
     match text.text.parse::<TaskName>() {
         Ok(name) => {
-            all.0.push((from.clone(), text.span.clone()));
+            all.0.push((from.clone(), name.clone(), text.span.clone()));
             Some(name)
         }
         Err(bad) => {
@@ -120,9 +121,8 @@ impl FanOuts {
             let fan_out = tasks.get(name)?.fan_out.as_ref()?;
             Some(fan_out.task.clone())
         };
-        for (name, span) in &self.0 {
-            let Some(target) = next(name) else { continue };
-            match tasks.get(&target) {
+        for (name, target, span) in &self.0 {
+            match tasks.get(target) {
                 None => {
                     let names: Vec<&str> = tasks.keys().map(TaskName::as_str).collect();
                     let help = match super::super::nearest::nearest(target.as_str(), &names) {

@@ -5,6 +5,7 @@
 mod address;
 mod cli;
 mod client;
+mod clock;
 mod compiler;
 mod connection;
 mod crowd;
@@ -27,6 +28,7 @@ mod wait;
 pub use address::Address;
 pub use cli::{Ran, procession};
 pub use client::Client;
+pub use clock::WallClock;
 pub use compiler::compile;
 pub use connection::Connection;
 pub use crowd::at_once;
