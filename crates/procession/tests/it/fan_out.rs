@@ -50,9 +50,17 @@ fn ten_requests_of_seven_sub_tasks_are_answered_at_once_heavy() {
     for answer in &answers {
         assert_eq!((answer.status, answer.text()), (200, "Request processed successfully"), "{answer:?}");
         let job = server.job(&answer.job_id());
-        assert_eq!((&job["state"], &job["children"]), (&json!("succeeded"), &json!({"succeeded": 7})), "{job}");
-        let indices: Vec<&Value> =
-            job["result"]["sub_tasks"].as_array().expect("a list").iter().map(|one| &one["sub_task"]).collect();
+        assert_eq!(
+            (&job["state"], &job["children"]),
+            (&json!("succeeded"), &json!({"succeeded": 7})),
+            "{job}"
+        );
+        let indices: Vec<&Value> = job["result"]["sub_tasks"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|one| &one["sub_task"])
+            .collect();
         assert_eq!(indices, [0, 1, 2, 3, 4, 5, 6], "each its own, in order");
         assert_eq!(children(&server, &answer.job_id()).len(), 7);
     }
@@ -79,7 +87,11 @@ fn ten_requests_of_seven_sleeps_take_little_longer_than_one_heavy() {
         let (answers, slowest) = ten(&server);
         for answer in answers {
             let job = answer.expect(200).json();
-            assert_eq!((&job["state"], &job["children"]), (&json!("succeeded"), &json!({"succeeded": 7})), "{job}");
+            assert_eq!(
+                (&job["state"], &job["children"]),
+                (&json!("succeeded"), &json!({"succeeded": 7})),
+                "{job}"
+            );
         }
         took.push(slowest);
     }
@@ -90,7 +102,8 @@ fn ten_requests_of_seven_sleeps_take_little_longer_than_one_heavy() {
 
 #[test]
 fn a_sub_task_that_fails_is_told_where_the_threads_keep_silent() {
-    let raises = read("sub_task.py").replace("    time.sleep(0.1)\n", "    time.sleep(0.1)\n    assert index != 3\n");
+    let raises =
+        read("sub_task.py").replace("    time.sleep(0.1)\n", "    time.sleep(0.1)\n    assert index != 3\n");
     let server = start(&config(), &raises);
     let answer = server.stranger().get("/").expect(500);
     assert_eq!(answer.text(), "Sub-tasks failed: [3]");
@@ -103,7 +116,8 @@ fn a_sub_task_that_fails_is_told_where_the_threads_keep_silent() {
 
 #[test]
 fn a_sub_task_that_hangs_is_ended_in_time() {
-    let hangs = read("sub_task.py").replace("    time.sleep(0.1)\n", "    time.sleep(600 if index == 6 else 0)\n");
+    let hangs =
+        read("sub_task.py").replace("    time.sleep(0.1)\n", "    time.sleep(600 if index == 6 else 0)\n");
     let server = start(&config().replace("timeout = \"10s\"", "timeout = \"500ms\""), &hangs);
     let answer = server.stranger().get("/").expect(500);
     assert_eq!(answer.text(), "Sub-tasks failed: [6]");
@@ -112,7 +126,8 @@ fn a_sub_task_that_hangs_is_ended_in_time() {
 
 #[test]
 fn the_eleventh_request_waits_for_a_place() {
-    let waits = read("sub_task.py").replace("time.sleep(0.1)", "while not os.path.exists(\"go\"): time.sleep(0.01)");
+    let waits =
+        read("sub_task.py").replace("time.sleep(0.1)", "while not os.path.exists(\"go\"): time.sleep(0.01)");
     let server = start(&config(), &waits);
     let submit = || server.send(&Request::post("/v1/tasks/request/jobs")).expect(202).job_id();
     let ids: Vec<String> = (0..11).map(|_| submit()).collect();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, Request, Response, Server, Setup};
 
 /// Method and path of all that is documented and there; `{id}` is a job's.
-const CLOSED: [(&str, &str); 23] = [
+const CLOSED: [(&str, &str); 24] = [
     ("POST", "/v1/tasks/t/jobs"),
     ("GET", "/v1/tasks"),
     ("GET", "/v1/tasks/t"),

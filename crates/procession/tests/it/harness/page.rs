@@ -104,7 +104,10 @@ impl<'a> Shell<'a> {
         } else {
             printed = self.run(typed);
         }
-        assert!(fits(expected, &printed), "$ {typed}\n--- is to print\n{expected}\n--- and printed\n{printed}");
+        assert!(
+            fits(expected, &printed),
+            "$ {typed}\n--- is to print\n{expected}\n--- and printed\n{printed}"
+        );
     }
 
     #[track_caller]
