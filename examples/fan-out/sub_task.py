@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One sub-task: the article's process_sub_task, with 100 ms of work where it says `pass`."""
+"""One sub-task: the recipe's process_sub_task, with 100 ms of work where it says `pass`."""
 
 import json
 import os
@@ -13,6 +13,6 @@ def process_sub_task():
 
 index = int(os.environ.get("PROCESSION_INDEX", "0"))
 process_sub_task()
-# What it hands back; the article's threads hand back nothing.
+# What it hands back; the recipe's threads hand back nothing.
 with open(os.environ["PROCESSION_RESULT"], "w", encoding="utf-8") as result:
     json.dump({"sub_task": index, "pid": os.getpid()}, result)
