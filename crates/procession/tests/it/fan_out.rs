@@ -70,8 +70,7 @@ fn ten_requests_of_seven_sub_tasks_are_answered_at_once_heavy() {
     assert_eq!((&task["finished"], &task["failed"]), (&json!(70), &json!(0)), "{task}");
 }
 
-/// The figure of `docs/performance.md`: a program that starts in no time shows what the families
-/// themselves cost.
+/// A program that starts in no time shows what the families themselves cost.
 #[test]
 fn ten_requests_of_seven_sleeps_take_little_longer_than_one_heavy() {
     let sleep = "#include <time.h>\nint main(void) { struct timespec t = {0, 100000000}; return nanosleep(&t, 0); }\n";
