@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -16,6 +17,10 @@ use crate::target::Target;
 /// Deliveries that may be on their way at once. What comes beyond is given up as it is written:
 /// a receiver that stays away must not fill the disk.
 pub const MOST_PENDING: u64 = 100_000;
+
+/// How long a receiver is remembered that wants no more: at least so long, and until another one
+/// does.
+pub const REMEMBERED: Duration = Duration::from_secs(30 * 86_400);
 
 /// Why one was given up as it was written.
 pub const FULL: &str = "the outbox is full: too many deliveries are on their way";

@@ -1,13 +1,13 @@
 //! What is to follow the ends of jobs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use procession_core::delivery::Next;
 use procession_core::id::{JobId, TaskName};
 use procession_core::job::{FollowUp, NewJob, What};
 use procession_core::outbox::{
-    Delivery, DeliveryId, DeliveryState, FULL, MOST_PENDING, Tried, WANTS_NO_MORE, host,
+    Delivery, DeliveryId, DeliveryState, FULL, MOST_PENDING, REMEMBERED, Tried, WANTS_NO_MORE, host,
 };
 use procession_core::outcome::Outcome;
 
@@ -20,7 +20,7 @@ use crate::store::{Applied, DeliveryQuery, Due, Submitted};
 #[derive(Default)]
 pub(super) struct Outbox {
     all: Vec<Delivery>,
-    gone: BTreeSet<String>,
+    gone: BTreeMap<String, Timestamp>,
 }
 
 impl Outbox {
@@ -61,7 +61,7 @@ impl Outbox {
 
     fn first_state(&self, what: &What, pending: u64) -> (DeliveryState, Option<&'static str>) {
         match what {
-            What::Callback { url, .. } if self.gone.contains(url) => {
+            What::Callback { url, .. } if self.gone.contains_key(url) => {
                 (DeliveryState::Gone, Some(WANTS_NO_MORE))
             }
             _ if pending >= MOST_PENDING => (DeliveryState::GivenUp, Some(FULL)),
@@ -135,7 +135,9 @@ pub(super) fn ack(queue: &mut Queue, delivery: &Delivery, tried: Tried) -> Appli
         match tried.next {
             Next::Delivered => drop(outbox.gone.remove(url)),
             Next::Gone => {
-                outbox.gone.insert(url.clone());
+                let forgotten = tried.at.checked_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
+                outbox.gone.retain(|_, since| *since >= forgotten);
+                outbox.gone.entry(url.clone()).or_insert(tried.at);
                 let others = outbox.all.iter_mut().filter(|one| one.state == DeliveryState::Pending);
                 let same = others
                     .filter(|one| matches!(&one.what, What::Callback { url: other, .. } if other == url));

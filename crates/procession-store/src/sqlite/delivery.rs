@@ -6,7 +6,7 @@ use procession_core::delivery::Next;
 use procession_core::id::JobId;
 use procession_core::job::{FollowUp, NewJob, What};
 use procession_core::outbox::{
-    self, Delivery, DeliveryId, DeliveryState, FULL, MOST_PENDING, Tried, WANTS_NO_MORE,
+    self, Delivery, DeliveryId, DeliveryState, FULL, MOST_PENDING, REMEMBERED, Tried, WANTS_NO_MORE,
 };
 use procession_core::outcome::Outcome;
 use rusqlite::{Connection, Row, params};
@@ -53,6 +53,7 @@ pub(super) const GIVE_UP: &str =
 pub(super) const FOLLOWED_BY: &str = "UPDATE delivery SET followed_by = ?3 WHERE job = ?1 AND ordinal = ?2";
 pub(super) const INSERT_GONE: &str =
     "INSERT INTO gone (target, since) VALUES (?1, ?2) ON CONFLICT (target) DO NOTHING";
+pub(super) const FORGET_GONE: &str = "DELETE FROM gone WHERE since < ?1";
 pub(super) const OTHERS_GONE: &str = "
     UPDATE delivery INDEXED BY delivery_by_target SET state = 'gone', error = ?2
     WHERE target = ?1 AND state = 'pending' AND kind = 'callback'";
@@ -151,6 +152,8 @@ pub(super) fn ack(tx: &mut Tx<'_>, delivery: &Delivery, tried: &Tried) -> Result
         match tried.next {
             Next::Delivered => drop(statement::run(tx.conn, BACK, [url])?),
             Next::Gone => {
+                let forgotten = tried.at.checked_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
+                statement::run(tx.conn, FORGET_GONE, [column::micros(forgotten)])?;
                 statement::run(tx.conn, INSERT_GONE, params![url, column::micros(tried.at)])?;
                 let others = statement::run(tx.conn, OTHERS_GONE, params![url, WANTS_NO_MORE])?;
                 tx.ledger.left_outbox(others);

@@ -51,6 +51,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("delivery::GIVE_UP", delivery::GIVE_UP),
     ("delivery::FOLLOWED_BY", delivery::FOLLOWED_BY),
     ("delivery::INSERT_GONE", delivery::INSERT_GONE),
+    ("delivery::FORGET_GONE", delivery::FORGET_GONE),
     ("delivery::OTHERS_GONE", delivery::OTHERS_GONE),
     ("delivery::BACK", delivery::BACK),
     ("delivery::STATE", delivery::STATE),

@@ -18,7 +18,8 @@ use procession_core::api::Job;
 use procession_core::delivery::{self, Answer, Next, retry_after};
 use procession_core::id::TaskName;
 use procession_core::job::What;
-use procession_core::outbox::{Delivery, DeliveryId, Tried, host};
+use procession_core::outbox::{Delivery, DeliveryId, Tried, host, shown};
+use procession_core::target::{BadTarget, Target};
 use procession_keeper::fault;
 use procession_store::{Due, StoreError};
 use serde::Serialize;
@@ -166,27 +167,24 @@ impl Courier {
                 fault::point("deliver.before_ack");
                 judge(sent)
             }
-            Err(Unready::Now(why)) => (Answer::None, None, Some(why)),
-            Err(Unready::Ever(why)) => (Answer::Forbidden, None, Some(why)),
+            Err(Unready(why)) => (Answer::None, None, Some(why)),
         };
-        let at = Timestamp::now();
-        let age = Duration::try_from(at.duration_since(delivery.since())).unwrap_or_default();
-        let salt = u64::from_be_bytes(random::bytes());
-        let next = delivery::after(delivery.tries.saturating_add(1), &answer, age, salt);
-        self.record(delivery, Tried { next, at, status, error }).await;
+        self.decide(delivery, &answer, status, error).await;
         Ok(())
     }
 
     /// What is sent, signed with what the secret's file holds now.
     async fn post(&self, delivery: &Delivery, url: &str, fixed: bool, body: Bytes) -> Result<Post, Unready> {
-        let target = url.parse().map_err(|bad| Unready::Ever(format!("no url for a callback: {bad}")))?;
+        let target: Target = url.parse().map_err(|bad: BadTarget| Unready(bad.to_string()))?;
         let task = self.scheduler.tasks.get(&delivery.task);
         let Some(callback) = task.and_then(|task| task.callback.as_ref()) else {
             let task = &delivery.task;
-            return Err(Unready::Ever(format!(
-                "the config names no callback for the task `{task}` any more"
-            )));
+            return Err(Unready(format!("the config names no callback for the task `{task}` any more")));
         };
+        if !fixed {
+            // The list may have changed since the job was taken.
+            callback.judge(&target).map_err(|bad| Unready(bad.to_string()))?;
+        }
         let (id, timestamp) = (format!("msg_{}", delivery.id), Timestamp::now().as_second());
         let signature = match callback.secret_file.clone() {
             None => None,
@@ -199,14 +197,15 @@ impl Courier {
     async fn sign(&self, file: PathBuf, id: &str, timestamp: i64, body: &[u8]) -> Result<String, Unready> {
         let shown = file.display().to_string();
         let secret = self.scheduler.background.blocking(move || read_secret(&file)).await;
-        let secret = secret.map_err(|error| Unready::Now(format!("no secret in {shown}: {error}")))?;
+        let secret = secret.map_err(|error| Unready(format!("no secret in {shown}: {error}")))?;
         Ok(secret.sign(id, timestamp, body))
     }
 
     /// Submits the task that follows.
     async fn follow(&self, delivery: &Delivery, name: &TaskName) -> Result<(), NotNow> {
         let Some(task) = self.scheduler.tasks.get(name) else {
-            self.give_up(delivery, format!("the config has no task `{name}` any more")).await;
+            let why = format!("the config has no task `{name}` any more");
+            self.decide(delivery, &Answer::None, None, Some(why)).await;
             return Ok(());
         };
         let Some(job) = self.job(delivery).await? else { return Ok(()) };
@@ -229,6 +228,15 @@ impl Courier {
             }
             Err(error @ (SubmitError::Store(_) | SubmitError::Body(_))) => Err(NotNow(error.to_string())),
         }
+    }
+
+    /// Records a try by what core makes of it.
+    async fn decide(&self, delivery: &Delivery, answer: &Answer, status: Option<u16>, error: Option<String>) {
+        let at = Timestamp::now();
+        let age = Duration::try_from(at.duration_since(delivery.since())).unwrap_or_default();
+        let salt = u64::from_be_bytes(random::bytes());
+        let next = delivery::after(delivery.tries.saturating_add(1), answer, age, salt);
+        self.record(delivery, Tried { next, at, status, error }).await;
     }
 
     async fn give_up(&self, delivery: &Delivery, why: String) {
@@ -258,13 +266,8 @@ impl Courier {
     }
 }
 
-/// A callback cannot be sent.
-enum Unready {
-    /// Somebody may mend that.
-    Now(String),
-    /// It never will be.
-    Ever(String),
-}
+/// A callback cannot be sent, until somebody mends this.
+struct Unready(String);
 
 /// What came back, for the decision and for people.
 fn judge(sent: Result<Reply, Failure>) -> (Answer, Option<u16>, Option<String>) {
@@ -287,7 +290,7 @@ fn judge(sent: Result<Reply, Failure>) -> (Answer, Option<u16>, Option<String>) 
 fn show(what: &What) -> String {
     match what {
         What::Then(task) => task.to_string(),
-        What::Callback { url, .. } => procession_core::outbox::shown(url),
+        What::Callback { url, .. } => shown(url),
     }
 }
 

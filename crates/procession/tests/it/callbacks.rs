@@ -190,12 +190,15 @@ fn f37_a_redirect_is_not_followed() {
 
 /// A server whose clients choose where their jobs' ends are told.
 fn with_a_clients_url() -> Server {
+    Setup::new(&clients_config("{{payload.url}}")).file("hook.secret", SECRET).start()
+}
+
+fn clients_config(url: &str) -> String {
     let hosts = r#"["127.0.0.1", "localhost", "2130706433", "0x7f000001", "0x7f.1", "017700000001", "127.1",
         "::ffff:127.0.0.1", "::1", "0.0.0.0", "169.254.169.254", "10.0.0.1", "*.invalid"]"#;
     let head =
         format!("[server]\nlisten = [\"127.0.0.1:0\"]\ndata_dir = \"data\"\ncallback_hosts = {hosts}\n");
-    let config = format!("{head}{}", config("{{payload.url}}", ""));
-    Setup::new(&config).file("hook.secret", SECRET).start()
+    format!("{head}{}", config(url, ""))
 }
 
 #[test]
@@ -256,6 +259,28 @@ fn f37_a_client_can_only_choose_among_the_hosts_of_the_config() {
     let refused = server.send(&Request::submit("t", &json!({})));
     assert_eq!(refused.problem(), (422, "invalid_argument".into()));
     assert_eq!(server.all_jobs("").len(), 0);
+}
+
+#[test]
+fn f37_a_host_that_left_the_list_and_a_task_that_is_gone_are_called_no_more() {
+    let server = with_a_clients_url();
+    let job = id(&server.run("t", json!({"url": "http://x.invalid/"})));
+    let says = |what: &str| {
+        wait_for(&format!("it says {what}"), BOUND, || {
+            server.post(&format!("/v1/deliveries/{job}_0/repeat")).expect(202);
+            wait_for("it was tried", BOUND, || delivery(&server, &job, "pending")["tries"] != 0);
+            let seen = delivery(&server, &job, "pending")["last_error"].clone();
+            seen.as_str().is_some_and(|why| why.contains(what))
+        });
+    };
+    says("x.invalid");
+    let before = clients_config("{{payload.url}}");
+    server.configure(&before.replace(", \"*.invalid\"", ""));
+    server.reload();
+    says("not among `callback_hosts`");
+    server.configure(&before.replace("[task.t]", "[task.u]"));
+    server.reload();
+    says("names no callback for the task `t` any more");
 }
 
 /// A server that dies the first time it comes to this point.

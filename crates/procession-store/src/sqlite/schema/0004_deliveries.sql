@@ -14,8 +14,10 @@ CREATE INDEX delivery_by_host ON delivery (host, due_at, id) WHERE state = 'pend
 CREATE INDEX delivery_by_target ON delivery (target) WHERE state = 'pending' AND kind = 'callback';
 CREATE INDEX delivery_by_state ON delivery (state, id);
 
--- Receivers that answered 410: nothing is sent to these URLs until somebody asks for it.
+-- Receivers that answered 410: nothing is sent to these URLs until somebody asks for it. Clients may
+-- choose URLs, so none is kept for ever.
 CREATE TABLE gone (
     target TEXT NOT NULL PRIMARY KEY,
     since  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX gone_since ON gone (since);

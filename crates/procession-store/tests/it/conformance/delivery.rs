@@ -203,6 +203,17 @@ pub(crate) async fn f37_a_receiver_that_wants_no_more_is_asked_no_more_until_it_
     let open = called(&**store, gone, 6).await;
     assert_eq!(one(&**store, open).await.state, DeliveryState::Pending);
     assert_eq!(one(&**store, still).await.state, DeliveryState::Gone, "what was gone stays so");
+
+    // Nobody is remembered for ever.
+    assert_eq!(ack(&**store, open, Next::Gone, 7).await, Applied::Applied);
+    const MONTH: i64 = 30 * 86_400;
+    let others = [called(&**store, other, 8).await, called(&**store, "https://x.example/c", 8).await];
+    assert_eq!(ack(&**store, others[0], Next::Gone, MONTH).await, Applied::Applied);
+    let early = called(&**store, gone, 9).await;
+    assert_eq!(one(&**store, early).await.state, DeliveryState::Gone);
+    assert_eq!(ack(&**store, others[1], Next::Gone, MONTH + 8).await, Applied::Applied);
+    let late = called(&**store, gone, 10).await;
+    assert_eq!(one(&**store, late).await.state, DeliveryState::Pending);
 }
 
 pub(crate) async fn what_is_asked_for_once_more_begins_anew(store: &Arc<dyn Store>) {
