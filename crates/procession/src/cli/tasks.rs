@@ -37,7 +37,8 @@ fn table(tasks: &[TaskInfo]) -> Table {
         let failed = if task.failed > 0 { Style::Bad } else { Style::Plain };
         table.row([
             Cell::new(task.name.as_str()),
-            Cell::new(of(task.running, task.limits.max_running)),
+            // What a family holds of its limit is a place, and a slot only while it is joined.
+            Cell::new(of(task.families.unwrap_or(task.running), task.limits.max_running)),
             Cell::new(of(task.queued, Some(task.limits.max_queued))),
             Cell::new(task.finished.to_string()),
             Cell::new(task.failed.to_string()).styled(failed),

@@ -110,7 +110,9 @@ impl Failure {
     }
 
     fn retry_after(self, wait: Duration) -> Self {
-        self.with_header(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)))
+        // Rounded up: who comes a moment too soon is refused again.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
 }
 

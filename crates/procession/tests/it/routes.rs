@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, Request, Response, Server, Setup};
 
 /// Method and path of all that is documented and there; `{id}` is a job's.
-const CLOSED: [(&str, &str); 26] = [
+const CLOSED: [(&str, &str); 31] = [
     ("POST", "/v1/tasks/t/jobs"),
     ("GET", "/v1/tasks"),
     ("GET", "/v1/tasks/t"),
@@ -28,6 +28,11 @@ const CLOSED: [(&str, &str); 26] = [
     ("GET", "/v1/deliveries"),
     ("POST", "/v1/deliveries/{id}_0/repeat"),
     ("GET", "/v1/events"),
+    ("GET", "/v1/schedules"),
+    ("GET", "/v1/schedules/s"),
+    ("POST", "/v1/schedules/s/pause"),
+    ("POST", "/v1/schedules/s/resume"),
+    ("POST", "/v1/schedules/s/run"),
     ("GET", "/v1/stats"),
     ("POST", "/closed"),
     ("GET", "/closed-get"),
@@ -39,6 +44,10 @@ const OPEN: [(&str, &str); 4] =
     [("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/open"), ("GET", "/open-get")];
 
 const TASKS: &str = r#"
+[schedule.s]
+task = "t"
+cron = "@yearly"
+overlap = "queue"
 [task.t]
 command = ["sh", "-c", 'echo 1 > "$PROCESSION_RESULT"; echo a > "$PROCESSION_ARTIFACTS/a.txt"']
 callback = { url = "http://127.0.0.1:9/" }
@@ -138,7 +147,7 @@ fn no_route_of_the_router_is_missing_here() {
     let source = include_str!("../../src/http/mod.rs");
     let paths = source.split(".route(\"").skip(1).map(|rest| rest.split('"').next().expect("a path"));
     let paths: Vec<String> =
-        paths.map(|path| path.replace("{task}", "t").replace("{*name}", "a.txt")).collect();
+        paths.map(|path| path.replace("{task}", "t").replace("{schedule}", "s").replace("{*name}", "a.txt")).collect();
     assert!(paths.len() > 15, "the router was not found: {paths:?}");
     for path in paths {
         let known = CLOSED.iter().chain(&OPEN).any(|(_, known)| *known == path);

@@ -41,8 +41,8 @@ pub(super) fn read<'a>(
         let help = "remove `body`: the request is JSON that its children get the parts of";
         section.report.error(&item.span, "body = \"bytes\" cannot be divided", help);
     }
-    if task.route.as_ref().is_some_and(|route| route.method == Method::Get) {
-        let help = "write a POST route";
+    if fan_out.has("over") && task.route.as_ref().is_some_and(|route| route.method == Method::Get) {
+        let help = "write a POST route, or count = 7 for so many children without a body";
         section.report.error(&item.span, "a GET request has no body to divide", help);
     }
     let join = match fan_out.item("join") {

@@ -49,12 +49,14 @@ fn every_documented_key_is_known() {
 
 #[test]
 fn its_examples_load() {
-    for text in [text(), page("schedules.md"), page("callbacks.md")] {
-        let blocks = text.split("```").skip(1).step_by(2);
-        let examples: Vec<&str> = blocks.filter_map(|block| block.strip_prefix("toml\n")).collect();
-        assert!(!examples.is_empty());
+    for name in ["config.md", "schedules.md", "families.md", "queue.md", "callbacks.md"] {
+        let text = page(name);
+        let examples: Vec<&str> =
+            text.split("```toml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
+        assert!(!examples.is_empty(), "docs/{name} has no example");
         for example in examples {
-            assert_eq!(super::Scratch::new().complaints(example), "");
+            let scratch = super::Scratch::new();
+            assert_eq!(scratch.complaints(example), "", "docs/{name}");
         }
     }
 }

@@ -22,7 +22,7 @@ impl Scratch {
         let scratch = Self(tempfile::tempdir().expect("a scratch folder"));
         let root = scratch.path();
         fs::create_dir(root.join("bin")).expect("a folder");
-        for program in ["true", "sleep", "sh", "env", "python3", "node", "perl"] {
+        for program in ["true", "sleep", "sh", "wc", "env", "python3", "node", "perl"] {
             scratch.write(&format!("bin/{program}"), "");
             let all = fs::Permissions::from_mode(0o755);
             fs::set_permissions(root.join("bin").join(program), all).expect("permissions");
