@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::family::Counts;
 use crate::id::{AttemptKey, AttemptNumber, ClaimId, Fence, JobId, TaskName};
-use crate::outcome::Outcome;
+use crate::outcome::{CancelledBy, Outcome};
 use crate::placeholder::RequestValues;
 use crate::record::{Containment, OutputPlace, Usage};
 use crate::retry::History;
@@ -41,9 +41,9 @@ pub struct Claimed {
     pub history: History,
     /// When its family began, where this is its join.
     pub begun_at: Option<Timestamp>,
-    /// A client asked for its end after it was claimed (seen when claims are read back
-    /// after a restart).
-    pub cancel_requested: bool,
+    /// Who asked for its end after it was claimed (seen when claims are read back after a
+    /// restart).
+    pub cancel_requested: Option<CancelledBy>,
 }
 
 /// What every later write about an attempt carries; changes nothing once another claim came.

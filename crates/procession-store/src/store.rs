@@ -177,6 +177,10 @@ pub trait Store: Send + Sync {
     /// One delivery.
     async fn delivery(&self, delivery: DeliveryId) -> Result<Option<Delivery>, StoreError>;
 
+    /// Whether something that is to follow the end of this job, or of any in its family, is on its
+    /// way.
+    async fn is_awaited(&self, job: JobId) -> Result<bool, StoreError>;
+
     /// A page of deliveries, newest first.
     async fn deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>, StoreError>;
 
@@ -275,15 +279,18 @@ pub struct Room {
     pub per_lane: Limit,
 }
 
+/// Families that begin in one claim at most: they take no slot that would bound it.
+pub const BEGUN_MOST: usize = 64;
+
 /// The answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClaimedBatch {
     /// The jobs, each with its lease.
     pub jobs: Vec<Claimed>,
-    /// Families that have begun.
+    /// Families that have begun, at most [`BEGUN_MOST`]: more of them may be ready.
     pub begun: Vec<JobId>,
-    /// Of these, those without a child.
-    pub gather: Vec<JobId>,
+    /// What that brought about.
+    pub effects: Effects,
     /// When to ask again though nothing was submitted or finished: the next scheduled job.
     pub next_due: Option<Timestamp>,
 }

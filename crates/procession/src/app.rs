@@ -30,7 +30,7 @@ use crate::log::{Log, SAID};
 use crate::maintenance;
 use crate::meters::Meters;
 use crate::scheduler::{
-    Losses, Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, cgroups_of, recover,
+    GATHERING, Losses, Owned, Pressure, ProgressWatch, Running, Scheduler, ScratchPool, cgroups_of, recover,
 };
 use crate::space::Space;
 use crate::standby::{Turn, stand_by};
@@ -242,6 +242,7 @@ fn scheduler(
         pressure: Pressure::default(),
         space: Arc::new(Space::default()),
         meters: Arc::new(Meters::default()),
+        gathering: Semaphore::new(GATHERING),
         background: background.clone(),
     }))
 }

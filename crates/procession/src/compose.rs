@@ -83,7 +83,8 @@ impl Composer {
         self.children += 1;
         let (payload, file) = stored(id, payload);
         self.files.extend(file);
-        self.job(id, &task, job, payload)
+        // Duplicates are judged when they are submitted; children are taken with their family, or not.
+        NewJob { unique: None, ..self.job(id, &task, job, payload) }
     }
 }
 

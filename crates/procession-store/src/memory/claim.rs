@@ -9,7 +9,7 @@ use procession_core::state::{JobState, Move};
 use super::family;
 use super::queue::{Group, Held, Job, Queue};
 use crate::error::StoreError;
-use crate::store::{Claim, ClaimedBatch, Effects, Room};
+use crate::store::{BEGUN_MOST, Claim, ClaimedBatch, Room};
 
 pub(super) fn claim(queue: &mut Queue, claim: &Claim) -> Result<ClaimedBatch, StoreError> {
     for job in queue.jobs.values_mut() {
@@ -24,15 +24,14 @@ pub(super) fn claim(queue: &mut Queue, claim: &Claim) -> Result<ClaimedBatch, St
         give(queue, claim, join, &mut batch)?;
     }
     while batch.jobs.len() < claim.free
+        && batch.begun.len() < BEGUN_MOST
         && let Some((task, group, id)) = next(queue, claim)
     {
         queue.tasks.entry(task.clone()).or_default().turn = Some(group);
         queue.turn = Some(task);
         if queue.jobs.get(&id).is_some_and(|job| job.new.family.is_some()) {
-            let mut effects = Effects::default();
-            family::begin(queue, id, claim.now, &mut effects)?;
+            family::begin(queue, id, claim.now, &mut batch.effects)?;
             batch.begun.push(id);
-            batch.gather.append(&mut effects.gather);
         } else {
             give(queue, claim, id, &mut batch)?;
         }

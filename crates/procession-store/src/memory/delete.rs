@@ -29,6 +29,11 @@ pub(super) fn prune(queue: &mut Queue, before: Timestamp, most: usize) -> Vec<Jo
     removed
 }
 
+pub(super) fn is_awaited(queue: &Queue, job: JobId) -> bool {
+    let kin = queue.jobs.get(&job).and_then(|job| job.kin);
+    awaits(queue, kin.map_or(job, |kin| kin.root))
+}
+
 /// Whether something that is to follow the end of a job, or of one below it, is on its way.
 fn awaits(queue: &Queue, root: JobId) -> bool {
     let of_family = |job: &&Job| job.new.id == root || job.kin.is_some_and(|kin| kin.root == root);

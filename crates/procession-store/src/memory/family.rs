@@ -35,7 +35,7 @@ pub(super) fn child_over(
 ) -> Result<(), StoreError> {
     let Some(parent) = parent else { return Ok(()) };
     if is_failure(child) && queue.jobs.get(&parent).is_some_and(|parent| parent.rules().stops) {
-        stop_below(queue, parent, at, effects)?;
+        stop_below(queue, parent, at, Asked::Once, effects)?;
     }
     complete(queue, parent, at, effects)
 }
@@ -101,15 +101,22 @@ pub(super) fn stop(
             return Ok(false);
         }
         (JobState::Waiting, _) if !job.gathers => {
-            stop_below(queue, id, at, effects)?;
+            stop_below(queue, id, at, Asked::Again, effects)?;
             if queue.children(id).any(|child| child.end.is_none()) {
                 return Ok(false);
             }
         }
-        _ => stop_below(queue, id, at, effects)?,
+        _ => stop_below(queue, id, at, Asked::Again, effects)?,
     }
     queue.end(id, End::of(Outcome::cancelled(by), at), effects)?;
     Ok(true)
+}
+
+/// Whether children that were asked to end before are asked again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Once,
+    Again,
 }
 
 /// Ends all below a job with it.
@@ -117,10 +124,12 @@ fn stop_below(
     queue: &mut Queue,
     parent: JobId,
     at: Timestamp,
+    asked: Asked,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
-    let asked = |child: &&Job| child.end.is_none() && child.cancel.is_none();
-    let below: Vec<JobId> = queue.children(parent).filter(asked).map(|child| child.new.id).collect();
+    let again = asked == Asked::Again;
+    let meant = |child: &&Job| child.end.is_none() && (again || child.cancel.is_none());
+    let below: Vec<JobId> = queue.children(parent).filter(meant).map(|child| child.new.id).collect();
     for child in below {
         if stop(queue, child, CancelledBy::Parent, at, effects)? {
             effects.moved.push(child);
@@ -141,7 +150,7 @@ pub(super) fn time_is_over(
     match parent.state {
         JobState::Waiting if parent.gathers => Ok(()),
         JobState::Waiting => {
-            stop_below(queue, id, at, effects)?;
+            stop_below(queue, id, at, Asked::Once, effects)?;
             complete(queue, id, at, effects)
         }
         JobState::Queued | JobState::Scheduled => {

@@ -290,7 +290,7 @@ impl Job {
             deferred: self.deferred,
             history: History::of(self.attempts.iter().filter_map(|(_, attempt)| attempt.outcome.as_ref())),
             begun_at: self.begun_at,
-            cancel_requested: self.cancel.is_some(),
+            cancel_requested: self.cancel.map(|(_, by)| by),
         }
     }
 

@@ -184,6 +184,10 @@ impl Store for MemoryStore {
         Ok(delivery::one(&self.queue(), delivery))
     }
 
+    async fn is_awaited(&self, job: JobId) -> Result<bool, StoreError> {
+        Ok(delete::is_awaited(&self.queue(), job))
+    }
+
     async fn deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>, StoreError> {
         Ok(delivery::list(&self.queue(), &query))
     }

@@ -18,7 +18,7 @@ use super::ledger::Place;
 use super::writer::Tx;
 use super::{column, family, statement};
 use crate::error::StoreError;
-use crate::store::{Claim, ClaimedBatch, Effects, Room};
+use crate::store::{BEGUN_MOST, Claim, ClaimedBatch, Room};
 
 /// The most scheduled jobs one claim promotes; the next one goes on where it ended.
 const PROMOTE_MOST: i64 = 1_000;
@@ -68,14 +68,13 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<ClaimedBatch, Stor
     give_joins(tx, claim, &mut batch)?;
     let mut turns = Turns::new(tx, claim)?;
     while batch.jobs.len() < claim.free
+        && batch.begun.len() < BEGUN_MOST
         && let Some((name, task, waiting)) = turns.next(tx, claim, batch.jobs.len())?
     {
         tx.ledger.turn = Some(name.clone());
         if waiting.is_parent {
-            let mut effects = Effects::default();
-            family::begin(tx, waiting.job, claim.now, &mut effects)?;
+            family::begin(tx, waiting.job, claim.now, &mut batch.effects)?;
             batch.begun.push(waiting.job);
-            batch.gather.append(&mut effects.gather);
             // Others have something to run now.
             turns = Turns::new(tx, claim)?;
             continue;
@@ -323,7 +322,7 @@ fn give(
             deferred: waiting.deferred,
             history,
             begun_at: column::maybe_time(row.get("begun_at")?)?,
-            cancel_requested: false,
+            cancel_requested: None,
         })
     })?
     .ok_or_else(|| column::corrupt(format!("job {} without its spec", lease.job)))

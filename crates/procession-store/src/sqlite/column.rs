@@ -103,7 +103,12 @@ pub(super) fn cancelled_by(by: CancelledBy) -> &'static str {
     }
 }
 
-pub(super) fn canceller(text: &str) -> Result<CancelledBy, StoreError> {
+/// Who asked for a job's end, if anybody did.
+pub(super) fn maybe_canceller(row: &Row<'_>) -> Result<Option<CancelledBy>, StoreError> {
+    row.get::<_, Option<String>>("cancel_by")?.as_deref().map(canceller).transpose()
+}
+
+fn canceller(text: &str) -> Result<CancelledBy, StoreError> {
     let all = [
         CancelledBy::Client,
         CancelledBy::Parent,

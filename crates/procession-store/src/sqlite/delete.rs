@@ -22,6 +22,12 @@ pub(super) const OLD: &str = "
                 UNION ALL SELECT job.id FROM below JOIN job ON job.parent = below.id AND job.parent IS NOT NULL)
             SELECT 1 FROM below CROSS JOIN delivery ON delivery.job = below.id AND +delivery.state = 'pending')
     ORDER BY finished_at, job LIMIT ?2";
+pub(super) const AWAITED: &str = "
+    WITH RECURSIVE family (id) AS (
+        SELECT coalesce(root, id) FROM job WHERE id = ?1
+        UNION ALL SELECT job.id FROM family JOIN job ON job.parent = family.id AND job.parent IS NOT NULL)
+    SELECT EXISTS (
+        SELECT 1 FROM family CROSS JOIN delivery ON delivery.job = family.id AND +delivery.state = 'pending')";
 pub(super) const BELOW: &str = "
     WITH RECURSIVE below (id) AS (
         SELECT id FROM job WHERE parent = ?1 AND parent IS NOT NULL
@@ -55,6 +61,11 @@ pub(super) fn delete(tx: &mut Tx<'_>, job: JobId) -> Result<Deleted, StoreError>
         Some((false, None)) => Ok(Deleted::Unfinished),
         None => Ok(Deleted::Unknown),
     }
+}
+
+pub(super) fn is_awaited(conn: &Connection, job: JobId) -> Result<bool, StoreError> {
+    let found = statement::one(conn, AWAITED, [job.as_bytes().as_slice()], |row| Ok(row.get(0)?))?;
+    Ok(found.unwrap_or(false))
 }
 
 pub(super) fn prune(tx: &mut Tx<'_>, before: Timestamp, most: usize) -> Result<Vec<JobId>, StoreError> {

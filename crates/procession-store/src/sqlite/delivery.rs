@@ -37,7 +37,7 @@ macro_rules! deliveries {
 
 pub(super) const NEXT_HOST: &str = "
     SELECT host FROM delivery INDEXED BY delivery_by_host
-    WHERE state = 'pending' AND host > ?1 AND due_at <= ?2 ORDER BY host LIMIT 1";
+    WHERE state = 'pending' AND host > ?1 ORDER BY host LIMIT 1";
 pub(super) const DUE_OF_HOST: &str = deliveries!(
     "WHERE delivery.state = 'pending' AND delivery.host = ?1 AND delivery.due_at <= ?2
     ORDER BY delivery.due_at, delivery.id LIMIT ?3"
@@ -118,24 +118,27 @@ pub(super) fn take(conn: &Connection, ask: &Due) -> Result<Vec<Delivery>, StoreE
     let now = column::micros(ask.now);
     let last = ask.after.clone().unwrap_or_default();
     let (mut at, mut around) = (last.clone(), false);
-    let mut found = Vec::new();
-    for _ in 0..ask.hosts {
-        let mut host = next_host(conn, &at, now)?;
+    let (mut found, mut hosts) = (Vec::new(), 0);
+    while hosts < ask.hosts {
+        let mut host = next_host(conn, &at)?;
         if host.is_none() && !around {
             around = true;
-            host = next_host(conn, "", now)?;
+            host = next_host(conn, "")?;
         }
         // Past the one it began behind, it has seen all.
         let Some(host) = host.filter(|host| !around || *host <= last) else { break };
         let values = params![host, now, column::number(ask.per_host as u64)];
-        found.extend(statement::all(conn, DUE_OF_HOST, values, delivery)?);
+        // One seek for each host, however many of its deliveries wait for later.
+        let due = statement::all(conn, DUE_OF_HOST, values, delivery)?;
+        hosts += usize::from(!due.is_empty());
+        found.extend(due);
         at = host;
     }
     Ok(found)
 }
 
-fn next_host(conn: &Connection, after: &str, now: i64) -> Result<Option<String>, StoreError> {
-    statement::one(conn, NEXT_HOST, params![after, now], |row| Ok(row.get(0)?))
+fn next_host(conn: &Connection, after: &str) -> Result<Option<String>, StoreError> {
+    statement::one(conn, NEXT_HOST, [after], |row| Ok(row.get(0)?))
 }
 
 pub(super) fn next_due(conn: &Connection, after: Timestamp) -> Result<Option<Timestamp>, StoreError> {

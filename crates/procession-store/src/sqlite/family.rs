@@ -90,11 +90,10 @@ impl Stands {
     fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         let fence = row.get::<_, Option<i64>>("fence")?.map(column::count).transpose()?;
         let claim_id: Option<[u8; 16]> = row.get("claim_id")?;
-        let by: Option<String> = row.get("cancel_by")?;
         Ok(Self {
             leaving: Leaving::of(row)?,
             lease: fence.zip(claim_id).map(|(fence, claim)| (Fence(fence), ClaimId(claim))),
-            cancelled_by: by.as_deref().map(column::canceller).transpose()?,
+            cancelled_by: column::maybe_canceller(row)?,
             late: row.get("late")?,
             gathers: row.get("gathers")?,
         })
@@ -124,7 +123,9 @@ pub(super) fn begin(
     let rules = rules(tx.conn, parent)?;
     let id = parent.as_bytes().as_slice();
     let begun = column::micros(now);
-    let deadline = rules.timeout_ms.map(|limit| begun.saturating_add(limit.saturating_mul(1_000)));
+    let last = column::micros(Timestamp::MAX);
+    let after = |limit: i64| begun.saturating_add(limit.saturating_mul(1_000)).min(last);
+    let deadline = rules.timeout_ms.map(after);
     statement::run(tx.conn, BEGIN, params![id, begun, deadline])?;
     let waiting = column::after(leaving.state, Move::Wait)?;
     tx.ledger.moved(leaving.task, leaving.place(), leaving.place().to(waiting))?;
@@ -146,7 +147,7 @@ pub(super) fn child_over(
     let Some(parent) = parent else { return Ok(()) };
     // Asked of few: most children succeed.
     if is_failure(child) && maybe_rules(tx.conn, parent)?.is_some_and(|rules| rules.stops) {
-        stop_below(tx, parent, at, effects)?;
+        stop_below(tx, parent, at, Asked::Once, effects)?;
     }
     complete(tx, parent, at, effects)
 }
@@ -236,14 +237,14 @@ pub(super) fn stop(
         }
         JobState::Waiting if !stands.gathers => {
             statement::run(tx.conn, MARK, mark)?;
-            stop_below(tx, leaving.job, at, effects)?;
+            stop_below(tx, leaving.job, at, Asked::Again, effects)?;
             if is_any_below(tx.conn, leaving.job)? {
                 return Ok(false);
             }
         }
         // A family that has not begun.
         JobState::Queued | JobState::Scheduled if leaving.is_parent => {
-            stop_below(tx, leaving.job, at, effects)?;
+            stop_below(tx, leaving.job, at, Asked::Again, effects)?;
         }
         _ => {}
     }
@@ -254,18 +255,28 @@ pub(super) fn stop(
     Ok(true)
 }
 
+/// Whether children that were asked to end before are asked again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// They take their time.
+    Once,
+    /// Whoever asks may be in more of a hurry than who asked before.
+    Again,
+}
+
 /// Ends all below a job with it.
 fn stop_below(
     tx: &mut Tx<'_>,
     parent: JobId,
     at: Timestamp,
+    asked: Asked,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
     let below = statement::all(tx.conn, BELOW, [parent.as_bytes().as_slice()], |row| column::id(row, "job"))?;
     for child in below {
         let Some(stands) = stands(tx.conn, child)? else { continue };
-        // Asked before: it takes its time.
-        if stands.cancelled_by.is_none() && stop(tx, &stands, CancelledBy::Parent, at, effects)? {
+        let new = stands.cancelled_by.is_none();
+        if (new || asked == Asked::Again) && stop(tx, &stands, CancelledBy::Parent, at, effects)? {
             effects.moved.push(child);
         }
     }
@@ -285,7 +296,7 @@ pub(super) fn time_is_over(
         // Its children are over: what they did is about to be its result.
         JobState::Waiting if stands.gathers => Ok(()),
         JobState::Waiting => {
-            stop_below(tx, parent, at, effects)?;
+            stop_below(tx, parent, at, Asked::Once, effects)?;
             complete(tx, parent, at, effects)
         }
         // Its join waits.

@@ -15,7 +15,7 @@ use crate::store::Standing;
 pub(super) const PAYLOAD: &str = "SELECT payload_len, payload, request FROM job WHERE id = ?1";
 pub(super) const CLAIMED: &str = "
     SELECT live.job, live.attempt, live.fence, live.claim_id, live.boot_id, live.deferred,
-        live.cancel_at IS NOT NULL AS cancelled, task.name AS task, job.payload_len, job.payload, job.request,
+        live.cancel_by, task.name AS task, job.payload_len, job.payload, job.request,
         job.submitted_at, job.child_index, job.parent, live.begun_at
     FROM live JOIN job ON job.id = live.job JOIN task ON task.id = live.task
     WHERE live.holds_slot = 1 AND live.node = ?1
@@ -65,7 +65,7 @@ pub(super) fn claimed_by(conn: &Connection, node: &str) -> Result<Vec<(Claimed, 
             deferred: row.get("deferred")?,
             history: claim::history(conn, column::id(row, "job")?)?,
             begun_at: column::maybe_time(row.get("begun_at")?)?,
-            cancel_requested: row.get("cancelled")?,
+            cancel_requested: column::maybe_canceller(row)?,
         };
         Ok((claimed, row.get("boot_id")?))
     })

@@ -69,11 +69,8 @@ struct Leased {
 impl Leased {
     fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         let leaving = Leaving::of(row)?;
-        let by: Option<String> = row.get("cancel_by")?;
-        let cancel = match (leaving.cancel_at, by) {
-            (Some(at), Some(by)) => Some((column::time(at)?, column::canceller(&by)?)),
-            _ => None,
-        };
+        let at = leaving.cancel_at.map(column::time).transpose()?;
+        let cancel = at.zip(column::maybe_canceller(row)?);
         Ok(Self { leaving, cancel, joins: row.get("joins")? })
     }
 }

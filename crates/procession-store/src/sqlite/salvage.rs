@@ -157,6 +157,9 @@ fn save(old: &Connection, new: &Connection) -> Result<Salvage, StoreError> {
     }
     give_standing(new, &mut salvage)?;
     salvage.dropped = drop_nonsense(new)?;
+    // What was left out may have had children, and they some of their own.
+    while statement::run(new, ORPHANS, [])? > 0 {}
+    give_standing(new, &mut salvage)?;
     count_anew(old, new)?;
     new.execute_batch("COMMIT")?;
     Ok(salvage)

@@ -209,6 +209,10 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| delivery::one(conn, delivery)).await
     }
 
+    async fn is_awaited(&self, job: JobId) -> Result<bool, StoreError> {
+        self.readers.read(move |conn| delete::is_awaited(conn, job)).await
+    }
+
     async fn deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>, StoreError> {
         self.readers.read(move |conn| delivery::list(conn, &query)).await
     }

@@ -68,6 +68,8 @@ pub(super) fn submit(tx: &mut Tx<'_>, job: &NewJob) -> Result<Submitted, StoreEr
     }
     let mut effects = Effects::default();
     for stands in replaced {
+        // The end of one may have been that of another.
+        let Some(stands) = family::stands(tx.conn, stands.leaving.job)? else { continue };
         let (by, at) = (CancelledBy::Replaced, job.submitted_at);
         if family::stop(tx, &stands, by, at, &mut effects)? {
             effects.moved.push(stands.leaving.job);

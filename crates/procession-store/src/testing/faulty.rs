@@ -292,6 +292,10 @@ impl Store for FaultyStore {
         self.around(Verb::Delivery, self.inner.delivery(delivery)).await
     }
 
+    async fn is_awaited(&self, job: JobId) -> Result<bool, StoreError> {
+        self.around(Verb::IsAwaited, self.inner.is_awaited(job)).await
+    }
+
     async fn deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>, StoreError> {
         self.around(Verb::Deliveries, self.inner.deliveries(query)).await
     }

@@ -33,6 +33,7 @@ pub enum Verb {
     Follow,
     RepeatDelivery,
     Delivery,
+    IsAwaited,
     Deliveries,
     Stats,
     PutSchedules,
@@ -44,7 +45,7 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 36] = [
+    pub const ALL: [Verb; 37] = [
         Verb::Submit,
         Verb::Claim,
         Verb::ClaimedBy,
@@ -74,6 +75,7 @@ impl Verb {
         Verb::Follow,
         Verb::RepeatDelivery,
         Verb::Delivery,
+        Verb::IsAwaited,
         Verb::Deliveries,
         Verb::Stats,
         Verb::PutSchedules,

@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procession_core::id::JobId;
-use procession_core::outbox::DeliveryState;
-use procession_store::{Deleted, DeliveryQuery, StoreError};
+use procession_store::{Deleted, StoreError};
 
 use crate::data::DataDir;
 use crate::scheduler::Scheduler;
@@ -62,7 +61,7 @@ async fn shrink(scheduler: &Scheduler, most: u64, over: &mut HashSet<JobId>) -> 
             if total <= most {
                 return Ok(());
             }
-            if spares && is_awaited(scheduler, job).await? {
+            if spares && scheduler.store.is_awaited(job).await? {
                 spared.push((job, size));
                 continue;
             }
@@ -77,17 +76,6 @@ async fn shrink(scheduler: &Scheduler, most: u64, over: &mut HashSet<JobId>) -> 
         kept = spared;
     }
     Ok(())
-}
-
-/// Whether something that is to follow its end is on its way.
-async fn is_awaited(scheduler: &Scheduler, job: JobId) -> Result<bool, StoreError> {
-    let pending = DeliveryQuery {
-        job: Some(job),
-        states: vec![DeliveryState::Pending],
-        limit: 1,
-        ..DeliveryQuery::default()
-    };
-    Ok(!scheduler.store.deliveries(pending).await?.is_empty())
 }
 
 /// Removes a job, with the family it is part of.

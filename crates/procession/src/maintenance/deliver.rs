@@ -135,8 +135,10 @@ impl Courier {
         }
         let (now, store) = (Timestamp::now(), &self.scheduler.store);
         let ask = Due { now, after: under_way.last.clone(), per_host: PER_HOST, hosts: MOST };
-        let begun = under_way.begin(store.take_deliveries(ask).await?);
+        let due = store.take_deliveries(ask).await?;
         let next = store.next_delivery_due(now).await?;
+        // Last: what is noted as begun and is not would never be over.
+        let begun = under_way.begin(due);
         let until = next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
         Ok((begun, until.map_or(LOOK, |until| until.min(LOOK))))
     }

@@ -10,7 +10,7 @@ use procession_core::frame::ToKeeper;
 use procession_core::id::ClaimId;
 use procession_core::task::Task;
 use procession_keeper::fault;
-use procession_store::{Claim, ClaimedBatch, Room, StoreError};
+use procession_store::{Claim, ClaimedBatch, Effects, Room, StoreError};
 
 use super::Scheduler;
 use crate::drain::{Drain, Stage};
@@ -32,9 +32,7 @@ impl Scheduler {
             () = self.settle_losses() => {}
             () = drain.reached(Stage::Retiring) => {}
         }
-        if let Err(error) = self.gather_all().await {
-            tracing::error!(%error, "families that are over cannot be ended yet");
-        }
+        self.gather_all().await;
         while !drain.starts_nothing() {
             let woken = self.wake.notified();
             let pause = match self.claim_and_launch().await {
@@ -78,12 +76,14 @@ impl Scheduler {
             return Ok(Claimed::All { next_due: None });
         }
         fault::check("claim.before_commit").map_err(|e| StoreError::Database(e.to_string()))?;
-        let ClaimedBatch { jobs, begun, gather, next_due } = self.store.claim(self.question(free)).await?;
+        let ClaimedBatch { jobs, begun, effects, next_due } = self.store.claim(self.question(free)).await?;
         fault::point("claim.after_commit");
         // What began has children, or a join, that may be given slots now.
         let filled = jobs.len() == free || !begun.is_empty();
         begun.iter().for_each(|parent| self.board.tell(*parent));
-        gather.into_iter().for_each(|parent| self.gather(parent));
+        if effects != Effects::default() {
+            self.follow(effects, false);
+        }
         for claimed in jobs {
             self.launch(claimed);
         }

@@ -2,7 +2,7 @@
 //! child, what the children left for the join, and a result where no program joins them.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,6 +20,9 @@ use serde_json::value::RawValue;
 use super::Scheduler;
 use super::running::Stop;
 use crate::data::DataDir;
+
+/// Families whose children's results are read at once: each may be large.
+pub const GATHERING: usize = 4;
 
 /// What all children of a family may leave together for their parent.
 const MOST: usize = 64 << 20;
@@ -79,9 +82,9 @@ impl Scheduler {
     }
 
     /// Families that a server before left without their result.
-    pub(super) async fn gather_all(self: &Arc<Self>) -> Result<(), StoreError> {
-        self.store.to_gather(usize::MAX).await?.into_iter().for_each(|parent| self.gather(parent));
-        Ok(())
+    pub(super) async fn gather_all(self: &Arc<Self>) {
+        let left = self.until_stored(|| self.store.to_gather(usize::MAX)).await;
+        left.into_iter().flatten().for_each(|parent| self.gather(parent));
     }
 
     /// Makes a result of what the children of a family left, and ends the family.
@@ -101,6 +104,7 @@ impl Scheduler {
     }
 
     async fn end_of(&self, parent: JobId) -> Result<FamilyEnd, StoreError> {
+        let _turn = self.gathering.acquire().await;
         let at = Timestamp::now();
         let (result, bad_result) = match self.list_of_results(parent).await {
             Ok(result) => (result, None),
@@ -154,7 +158,10 @@ impl Scheduler {
                 fs::create_dir_all(&folder)?;
                 // Another child may do the same now: each has a name of its own until it is whole.
                 let half = folder.join(format!("payload.{child}"));
-                fs::write(&half, &bytes)?;
+                let mut file = fs::File::create(&half)?;
+                file.write_all(&bytes)?;
+                // A name that outlives a loss of power with nothing behind it would be believed.
+                file.sync_data()?;
                 fs::rename(half, path)
             };
             self.background.blocking(write).await?;
@@ -163,6 +170,7 @@ impl Scheduler {
     }
 
     async fn for_the_join(&self, claimed: &Claimed) -> Result<Bytes, NoKin> {
+        let _turn = self.gathering.acquire().await;
         let payload = match &claimed.payload {
             StoredPayload::Inline(bytes) => bytes.clone(),
             StoredPayload::File { .. } => {

@@ -25,7 +25,7 @@ use procession_core::command::Surroundings;
 use procession_core::id::TaskName;
 use procession_core::task::Task;
 use procession_store::Store;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::background::Background;
 use crate::board::Board;
@@ -36,6 +36,7 @@ use crate::space::Space;
 
 pub use bereaved::cgroups_of;
 pub use cancel::unfinished_of_removed;
+pub use family::GATHERING;
 pub use pressure::Pressure;
 pub use progress::ProgressWatch;
 pub use recover::{Losses, Owned, recover};
@@ -82,6 +83,8 @@ pub struct Scheduler {
     pub space: Arc<Space>,
     /// Rates.
     pub meters: Arc<Meters>,
+    /// Turns of families whose children's results are read.
+    pub gathering: Semaphore,
     /// Concurrent work.
     pub background: Background,
 }

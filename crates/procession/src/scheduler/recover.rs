@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use procession_core::frame::{Hello, Started, ToKeeper, ToServer};
 use procession_core::id::AttemptKey;
 use procession_core::job::{Claimed, Finished};
-use procession_core::outcome::{CancelledBy, LostReason, Outcome};
+use procession_core::outcome::{LostReason, Outcome};
 use procession_core::record::ExitRecord;
 use procession_core::recovery::{Known, Verdict, judge};
 use procession_keeper::fault;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::Scheduler;
 use super::finish::{Recorded, Terms};
 use super::note::Note;
+use super::runner::time_left;
 use super::running::{Live, Stop};
 use super::scratch::Left;
 
@@ -153,13 +154,14 @@ async fn record_loss(scheduler: Arc<Scheduler>, claimed: Claimed, reason: LostRe
 
 fn adopt(scheduler: &Scheduler, claimed: &Claimed, started: &Started) {
     let Some(note) = Note::from_bytes(&started.cookie) else { return };
-    let timeout = note.timeout_ms.map(std::time::Duration::from_millis);
+    let start = Timestamp::from_microsecond(started.started_us).unwrap_or_else(|_| Timestamp::now());
+    let timeout = time_left(note.timeout_ms.map(std::time::Duration::from_millis), claimed, start);
     scheduler.progress.watch(&scheduler.scratch.named(note.scratch));
     scheduler.running.insert(Live::new(claimed.lease, note.output_limit, timeout));
     scheduler.running.lent(claimed.lease.key(), note.scratch);
     scheduler.running.launched(claimed.lease.key());
     scheduler.running.started(started);
-    if claimed.cancel_requested {
-        scheduler.stop_attempt(claimed.lease, Stop { by: CancelledBy::Client, now: false });
+    if let Some(by) = claimed.cancel_requested {
+        scheduler.stop_attempt(claimed.lease, Stop { by, now: false });
     }
 }

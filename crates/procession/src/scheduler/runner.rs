@@ -64,7 +64,8 @@ impl Scheduler {
             // Only tasks of the config are claimed.
             return tracing::error!(task = %claimed.task, "a job of an unknown task was claimed");
         };
-        self.running.insert(Live::new(claimed.lease, kept_of(&task), task.timeout));
+        let timeout = time_left(task.timeout, &claimed, Timestamp::now());
+        self.running.insert(Live::new(claimed.lease, kept_of(&task), timeout));
         if !is_slow(&task, &claimed) {
             let prepared = self.prepare(&task, &claimed, &Kin::default());
             return self.hand_over(&task, &claimed, prepared);
@@ -168,7 +169,7 @@ impl Scheduler {
                 stdout: path(Stream::Stdout),
                 stderr: path(Stream::Stderr),
             },
-            timeout: time_left(task, claimed),
+            timeout: time_left(task.timeout, claimed, Timestamp::now()),
             grace: task.grace,
             leave_children: task.leave_children,
             credentials: None,
@@ -212,11 +213,11 @@ fn stdin(task: &Task, body: &BodyAt<'_>, kin: &Kin, scratch: &Scratch) -> io::Re
     }
 }
 
-/// How long an attempt may take: a join, what is left of its family's time.
-fn time_left(task: &Task, claimed: &Claimed) -> Option<Duration> {
-    let limit = task.timeout?;
+/// How long an attempt that starts then may take: a join, what is left of its family's time.
+pub(super) fn time_left(limit: Option<Duration>, claimed: &Claimed, start: Timestamp) -> Option<Duration> {
+    let limit = limit?;
     let Some(begun) = claimed.begun_at else { return Some(limit) };
-    let gone = Duration::try_from(Timestamp::now().duration_since(begun)).unwrap_or_default();
+    let gone = Duration::try_from(start.duration_since(begun)).unwrap_or_default();
     Some(limit.saturating_sub(gone).max(Duration::from_millis(1)))
 }
 

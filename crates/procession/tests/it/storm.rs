@@ -125,6 +125,10 @@ impl Sailor<'_> {
         let mut answer = None;
         wait_for("an answer", BOUND, || {
             match self.once(request, keep) {
+                // It was passed on to a server that was killed.
+                Ok(response) if response.status == 502 && response.problem().1 == "no_answer" => {
+                    self.counts.broken.fetch_add(1, Ordering::Relaxed);
+                }
                 Ok(response) => answer = Some(response),
                 Err(error) => {
                     // A connection that the dead server held is reset; none is refused.

@@ -182,7 +182,7 @@ pub(crate) async fn what_a_node_holds_can_be_read_back(store: &Arc<dyn Store>) {
     store.release(mine[1].lease, None).await.expect("released");
     store.cancel(mine[2].lease.job, CancelledBy::Client, at(10)).await.expect("marked");
     let held = store.claimed_by("n1").await.expect("read");
-    let expected = Claimed { cancel_requested: true, ..mine[2].clone() };
+    let expected = Claimed { cancel_requested: Some(CancelledBy::Client), ..mine[2].clone() };
     assert_eq!(held, [(expected, BOOT)]);
     assert_eq!(store.claimed_by("n2").await, Ok(vec![(theirs[0].clone(), [8; 16])]));
     assert_eq!(store.claimed_by("n3").await, Ok(vec![]));

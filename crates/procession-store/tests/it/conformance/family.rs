@@ -8,11 +8,11 @@ use bytes::Bytes;
 use procession_core::condition::Condition;
 use procession_core::family::OnFailure;
 use procession_core::id::JobId;
-use procession_core::job::{Family, FamilyEnd, FollowUp, NewJob, ResultSummary, What};
+use procession_core::job::{Family, FamilyEnd, FollowUp, NewJob, OnDuplicate, ResultSummary, Unique, What};
 use procession_core::limits::Limit;
 use procession_core::outcome::{CancelledBy, Outcome};
 use procession_core::state::JobState;
-use procession_store::{Cancelled, Change, Deleted, Store};
+use procession_store::{BEGUN_MOST, Cancelled, Change, Deleted, Store, Submitted};
 
 use crate::fixture::*;
 
@@ -122,6 +122,45 @@ pub(crate) async fn one_that_fails_stops_the_others(store: &Arc<dyn Store>) {
     assert_eq!(job.children, Some([(JobState::Cancelled, 4), (JobState::Failed, 1)].into()));
 }
 
+pub(crate) async fn one_that_is_over_when_it_begins_stops_those_beside_it(store: &Arc<dyn Store>) {
+    let stops = |children| Family { on_failure: OnFailure::Stop, ..of(children) };
+    let late = NewJob { family: Some(Box::new(stops(brood(1, 0)))), ..job("q", 0) };
+    let id = put(&**store, parent(0, stops(vec![job("c", 0), late]))).await;
+    let runs = store.claim(ask(9, &FREE, 1)).await.expect("claims").jobs;
+    assert_eq!(runs.len(), 1);
+    let late = store.children(id, None, 9).await.expect("read")[1].id;
+    let below = store.children(late, None, 9).await.expect("read")[0].id;
+    store.cancel(below, CancelledBy::Client, at(2)).await.expect("cancelled");
+    let all = [FREE[0], FREE[1], ("q", Limit::Unlimited)];
+    let batch = store.claim(ask(9, &all, 3)).await.expect("claims");
+    assert_eq!((batch.begun, batch.jobs), (vec![late], vec![]));
+    assert_eq!(batch.effects.stops, [(runs[0].lease, CancelledBy::Parent)]);
+    assert_eq!(batch.effects.moved, [late]);
+}
+
+pub(crate) async fn replacing_one_of_a_family_may_end_another(store: &Arc<dyn Store>) {
+    let unique = || Unique { value: "u".into(), on_duplicate: OnDuplicate::ReplaceQueued };
+    let one = || NewJob { unique: Some(unique()), ..job("c", 0) };
+    let family = Family { on_failure: OnFailure::Stop, ..of(vec![one(), one(), job("c", 0)]) };
+    let id = put(&**store, parent(0, family)).await;
+    let Submitted::New(effects) = store.submit(one()).await.expect("taken") else { panic!() };
+    assert_eq!(effects.moved.len(), 3);
+    assert_eq!(children_of(&**store, id).await, [0, 1, 2].map(|n| (Some(n), JobState::Cancelled)));
+    assert_eq!(store.stats().await.expect("read")[&task("c")].queued, 1);
+}
+
+pub(crate) async fn no_more_than_some_begin_at_once(store: &Arc<dyn Store>) {
+    for n in 0..=BEGUN_MOST as i64 {
+        put(&**store, parent(n, of(brood(1, n)))).await;
+    }
+    let busy = [("p", Limit::Unlimited), ("c", Limit::AtMost(1))];
+    assert_eq!(store.claim(ask(9, &busy, 100)).await.expect("claims").jobs.len(), 1);
+    let rest = store.claim(ask(9, &busy, 100)).await.expect("claims").begun;
+    assert_eq!(store.claim(ask(9, &busy, 100)).await.expect("claims").begun, []);
+    assert!(rest.len() <= BEGUN_MOST, "{}", rest.len());
+    assert_eq!(store.stats().await.expect("read")[&task("p")].families, BEGUN_MOST as u64 + 1);
+}
+
 pub(crate) async fn f34_a_cancel_goes_down_and_up_again(store: &Arc<dyn Store>) {
     let below = NewJob { family: Some(Box::new(of(brood(2, 0)))), ..job("c", 0) };
     let id = put(&**store, parent(0, of(vec![below, job("c", 0)]))).await;
@@ -132,6 +171,8 @@ pub(crate) async fn f34_a_cancel_goes_down_and_up_again(store: &Arc<dyn Store>) 
     let stops: BTreeSet<JobId> = effects.stops.iter().map(|(lease, _)| lease.job).collect();
     assert_eq!(stops, jobs.iter().map(|job| job.lease.job).collect());
     assert_eq!(store.claim(ask(9, &FREE, 3)).await.expect("claims").jobs, [], "nothing more begins");
+    let met = store.cancel(id, CancelledBy::Client, at(3)).await.expect("cancelled");
+    assert_eq!(met, Cancelled::Asked(effects), "who is in more of a hurry is heard");
     for job in jobs {
         store.finish(ended(job.lease, Outcome::cancelled(CancelledBy::Parent), 4)).await.expect("recorded");
     }
@@ -183,8 +224,24 @@ pub(crate) async fn a_family_is_removed_as_a_whole(store: &Arc<dyn Store>) {
     assert_eq!(store.delete(child).await, Ok(Deleted::OfFamily(id)));
     store.cancel(id, CancelledBy::Client, at(1)).await.expect("cancelled");
     assert_eq!(store.prune(at(1), 9).await, Ok(vec![]));
+    assert_eq!(store.is_awaited(id).await, Ok(false));
     assert_eq!(store.prune(at(2), 1).await.expect("removed").len(), 3, "as one");
     assert_eq!(store.get(child).await, Ok(None));
+}
+
+pub(crate) async fn what_any_of_a_family_awaits_all_of_it_does(store: &Arc<dyn Store>) {
+    let what = What::Callback { url: "http://127.0.0.1:9/".into(), fixed: true };
+    let follow_ups = vec![FollowUp { on: vec![Condition::Finished], what }];
+    let deep = NewJob { follow_ups, ..job("c", 0) };
+    let below = NewJob { family: Some(Box::new(of(vec![deep]))), ..job("c", 0) };
+    let id = put(&**store, parent(0, of(vec![below, job("c", 0)]))).await;
+    assert_eq!(store.is_awaited(id).await, Ok(false));
+    store.cancel(id, CancelledBy::Client, at(1)).await.expect("cancelled");
+    let beside = store.children(id, None, 9).await.expect("read")[1].id;
+    for job in [id, beside] {
+        assert_eq!(store.is_awaited(job).await, Ok(true));
+    }
+    assert_eq!(store.is_awaited(put(&**store, job("c", 0)).await).await, Ok(false));
 }
 
 pub(crate) async fn an_end_is_told_however_it_came(store: &Arc<dyn Store>) {

@@ -131,6 +131,10 @@ macro_rules! cases {
                 a_family_whose_time_is_over_ends_with_all_below_it,
                 children_ask_for_no_place_in_their_tasks_queue,
                 a_family_is_removed_as_a_whole,
+                what_any_of_a_family_awaits_all_of_it_does,
+                one_that_is_over_when_it_begins_stops_those_beside_it,
+                replacing_one_of_a_family_may_end_another,
+                no_more_than_some_begin_at_once,
                 an_end_is_told_however_it_came,
             ],
             lanes: [

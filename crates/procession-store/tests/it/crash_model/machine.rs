@@ -390,7 +390,7 @@ impl Machine {
             match judge(known, claimant) {
                 Verdict::Adopt => {
                     server.leases.push(lease);
-                    if claimed.cancel_requested {
+                    if claimed.cancel_requested.is_some() {
                         server.outbox.push_back(Word::Stop(key));
                     }
                 }

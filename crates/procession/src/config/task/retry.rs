@@ -39,12 +39,15 @@ pub(super) fn retry(section: &Section<'_>) -> RetryPolicy {
         }
         None => {}
     }
-    if let Some(on) = retry.item("on").and_then(|on| on.one_or_many("[\"exit:75\", \"lost\"]")) {
-        policy.on = on.iter().filter_map(condition).collect();
-    }
-    if policy.on.is_empty() && !retry.has("on") {
-        let help = "name the ends after which it may run again: on = [\"exit:75\", \"timed_out\"]";
-        item.report.error(&item.span, "`retry` does not say after which ends", help);
+    let on = retry.item("on").and_then(|on| on.one_or_many("[\"exit:75\", \"lost\"]"));
+    match on.as_deref() {
+        // It was said what is wrong with it.
+        None if retry.has("on") => {}
+        None | Some([]) => {
+            let help = "name the ends after which it may run again: on = [\"exit:75\", \"timed_out\"]";
+            item.report.error(&item.span, "`retry` does not say after which ends", help);
+        }
+        Some(on) => policy.on = on.iter().filter_map(condition).collect(),
     }
     if let Some(backoff) = retry.duration("backoff") {
         policy.backoff = backoff;
