@@ -197,5 +197,5 @@ async fn faults_meet_the_call_they_were_meant_for() {
     assert_eq!(store.submit(job.clone()).await, Ok(Submitted::Replay(job.id)), "it was done");
     assert_eq!(seen.load(Ordering::Relaxed), 1);
     assert_eq!((store.calls(), store.calls_of(Verb::Probe), store.calls_of(Verb::Submit)), (5, 3, 2));
-    assert!(Verb::ALL.iter().filter(|verb| verb.writes()).count() == 18);
+    assert!(Verb::ALL.iter().filter(|verb| verb.writes()).count() == 19);
 }
