@@ -143,8 +143,9 @@ fn a_token_is_taken_only_whole_and_only_as_a_bearer() {
 fn no_route_of_the_router_is_missing_here() {
     let source = include_str!("../../src/http/mod.rs");
     let paths = source.split(".route(\"").skip(1).map(|rest| rest.split('"').next().expect("a path"));
-    let paths: Vec<String> =
-        paths.map(|path| path.replace("{task}", "t").replace("{schedule}", "s").replace("{*name}", "a.txt")).collect();
+    let paths: Vec<String> = paths
+        .map(|path| path.replace("{task}", "t").replace("{schedule}", "s").replace("{*name}", "a.txt"))
+        .collect();
     assert!(paths.len() > 15, "the router was not found: {paths:?}");
     for path in paths {
         let known = CLOSED.iter().chain(&OPEN).any(|(_, known)| *known == path);
