@@ -18,6 +18,10 @@ use crate::schedule::{CatchUp, Overlap, ScheduleName};
 use crate::state::JobState;
 use crate::validate::Complaint;
 
+mod delivery;
+
+pub use self::delivery::{Delivery, DeliveryPage, Kind};
+
 /// One job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {

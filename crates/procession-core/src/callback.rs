@@ -4,7 +4,7 @@
 //! Addresses are judged when it is sent, by who sends it.
 
 use crate::placeholder::{Source, Template, Values};
-use crate::target::{BadTarget, HostPattern, Target};
+use crate::target::{BadTarget, Target};
 use crate::task::Callback;
 use crate::validate::Complaint;
 
@@ -21,11 +21,25 @@ impl Callback {
         let url = filled
             .map_err(|error| Complaint { pointer: error.pointer.clone(), detail: error.to_string() })?;
         if !self.is_fixed() {
-            judge(&url, &self.hosts).map_err(|detail| Complaint { pointer: culprit(&self.url), detail })?;
+            let complain = |detail| Complaint { pointer: culprit(&self.url), detail };
+            let target: Target =
+                url.parse().map_err(|bad: BadTarget| complain(format!("no url for a callback: {bad}")))?;
+            self.judge(&target).map_err(|bad| complain(bad.to_string()))?;
         }
         Ok(url)
     }
+
+    /// Whether a URL that a client has part in may lead there.
+    pub fn judge(&self, target: &Target) -> Result<(), NotListed> {
+        let listed = self.hosts.iter().any(|pattern| pattern.matches(&target.host));
+        if listed { Ok(()) } else { Err(NotListed(target.host.clone())) }
+    }
 }
+
+/// The config lets nobody choose this host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("callbacks do not go to `{0}`: it is not among `callback_hosts`")]
+pub struct NotListed(String);
 
 fn put(before: &mut String, value: &str) {
     if !is_behind_host(before) {
@@ -42,14 +56,6 @@ fn put(before: &mut String, value: &str) {
 /// Whether what is added to `text` can be no part of the host.
 pub fn is_behind_host(text: &str) -> bool {
     text.split_once("://").is_some_and(|(_, rest)| rest.contains(['/', '?', '#']))
-}
-
-fn judge(url: &str, hosts: &[HostPattern]) -> Result<(), String> {
-    let target: Target = url.parse().map_err(|bad: BadTarget| format!("no url for a callback: {bad}"))?;
-    if hosts.iter().any(|pattern| pattern.matches(&target.host)) {
-        return Ok(());
-    }
-    Err(format!("callbacks do not go to `{}`: it is not among `callback_hosts`", target.host))
 }
 
 /// Of the values in it, the first from the body: where to look.

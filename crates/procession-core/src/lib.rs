@@ -21,6 +21,7 @@ pub mod id;
 pub mod job;
 pub mod launch;
 pub mod limits;
+pub mod outbox;
 pub mod outcome;
 pub mod output;
 pub mod payload;

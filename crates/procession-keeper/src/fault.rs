@@ -8,7 +8,7 @@
 //! made there, so that each fault happens once however often they are started again.
 
 /// Every place, as `room.moment`. Those of the keeper come last.
-pub const POINTS: [&str; 30] = [
+pub const POINTS: [&str; 34] = [
     "submit.before_commit",
     "submit.after_commit",
     "claim.before_commit",
@@ -23,6 +23,10 @@ pub const POINTS: [&str; 30] = [
     "finish.after_commit",
     "ack.before_send",
     "ack.after_send",
+    "deliver.before_send",
+    "deliver.before_ack",
+    "deliver.before_follow",
+    "deliver.after_follow",
     "recover.between_rows",
     "ready.before_send",
     "standby.before_prepared",

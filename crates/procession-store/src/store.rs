@@ -13,6 +13,7 @@ use procession_core::job::{
     AttemptRecord, Claimed, FamilyEnd, Finished, JobRecord, Lease, NewJob, StoredPayload,
 };
 use procession_core::limits::Limit;
+use procession_core::outbox::{Delivery, DeliveryId, Tried};
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::Containment;
@@ -20,6 +21,10 @@ use procession_core::schedule::{Overlap, ScheduleName};
 use procession_core::state::JobState;
 
 use crate::error::StoreError;
+
+mod delivery;
+
+pub use self::delivery::{DeliveryQuery, Due};
 
 /// The durable queue.
 #[async_trait]
@@ -129,13 +134,51 @@ pub trait Store: Send + Sync {
     /// What a queued job waits behind; `None`: it is not queued.
     async fn standing(&self, job: JobId) -> Result<Option<Standing>, StoreError>;
 
-    /// Removes a finished job, all below it, and everything the store keeps of them. Files are the
-    /// caller's.
+    /// Removes a finished job, all below it, and everything the store keeps of them, also what was
+    /// to follow. Files are the caller's.
     async fn delete(&self, job: JobId) -> Result<Deleted, StoreError>;
 
-    /// Removes up to `most` jobs that finished before `before`, each with all below it; returns
-    /// all of them, so that the caller removes their files.
+    /// Removes up to `most` jobs that finished before `before`, each with all below it, unless
+    /// something that is to follow one of these ends is on its way; returns all of them, so that
+    /// the caller removes their files.
     async fn prune(&self, before: Timestamp, most: usize) -> Result<Vec<JobId>, StoreError>;
+
+    /// What is due to follow the ends of jobs: of each host the oldest, at most `per_host`; hosts in
+    /// turn, beginning with the one after `ask.after`, at most `hosts` of them. Taking changes
+    /// nothing: one server delivers, and knows what it has under way.
+    async fn take_deliveries(&self, ask: Due) -> Result<Vec<Delivery>, StoreError>;
+
+    /// When the next delivery is due that was not at `after`.
+    async fn next_delivery_due(&self, after: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Records what came of a try of `delivery`, as it was taken; [`Applied::Stale`] where
+    /// another was recorded since, or it was asked for once more. A receiver that wants no more is
+    /// remembered, and what else is on its way to it is gone; one that takes one is asked again.
+    ///
+    /// Durable when it returns.
+    async fn ack_delivery(&self, delivery: &Delivery, tried: Tried) -> Result<Applied, StoreError>;
+
+    /// Records the job that follows another, and that `delivery`, as it was taken, has arrived
+    /// with it, in one transaction. `None`: it is on its way no more. A job that cannot be
+    /// recorded ([`Submitted::Conflict`], [`Submitted::Busy`]) is given up.
+    ///
+    /// Durable when it returns.
+    async fn follow(
+        &self,
+        delivery: &Delivery,
+        job: NewJob,
+        at: Timestamp,
+    ) -> Result<Option<Submitted>, StoreError>;
+
+    /// Makes a delivery due at `at`, whatever became of it, as if it had not been tried. `false`:
+    /// there is none. Durable when it returns.
+    async fn repeat_delivery(&self, delivery: DeliveryId, at: Timestamp) -> Result<bool, StoreError>;
+
+    /// One delivery.
+    async fn delivery(&self, delivery: DeliveryId) -> Result<Option<Delivery>, StoreError>;
+
+    /// A page of deliveries, newest first.
+    async fn deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>, StoreError>;
 
     /// Counts of every known task, since the store was made.
     async fn stats(&self) -> Result<BTreeMap<TaskName, TaskCounts>, StoreError>;
@@ -186,7 +229,7 @@ pub struct Effects {
     pub moved: Vec<JobId>,
     /// Families for [`Store::gather`].
     pub gather: Vec<JobId>,
-    /// Somebody is to be told of an end.
+    /// Something is to follow an end.
     pub tells: bool,
 }
 

@@ -135,6 +135,7 @@ async fn serve(
     // Nothing is claimed before: a first server that dies before it is ready is followed by none,
     // and nobody could say of a claim that it never ran.
     background.service("dispatcher", scheduler.clone().dispatch(drain.clone()));
+    background.service("deliveries", maintenance::deliver(scheduler.clone(), context.door.clone()));
     let (door, timetable) = (context.door.clone(), context.timetable.clone());
     background.service("schedules", maintenance::run_schedules(door, timetable, drain.clone()));
     config.snapshot.keep(&data.config_in_force());

@@ -107,6 +107,11 @@ impl Background {
         self.put_down.cancel();
     }
 
+    /// Fires once work is put down.
+    pub async fn put_down(&self) {
+        self.put_down.cancelled().await;
+    }
+
     /// Whether work is put down.
     pub fn is_put_down(&self) -> bool {
         self.put_down.is_cancelled()

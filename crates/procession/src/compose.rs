@@ -97,7 +97,9 @@ pub fn stored(id: JobId, bytes: Bytes) -> (StoredPayload, Option<(JobId, Bytes)>
 
 fn follow_ups(task: &Task, valid: &ValidJob) -> Vec<FollowUp> {
     let callback = task.callback.as_ref().zip(valid.callback());
-    let callback = callback
-        .map(|(callback, url)| FollowUp { on: callback.on.clone(), what: What::Callback(url.to_owned()) });
+    let callback = callback.map(|(callback, url)| FollowUp {
+        on: callback.on.clone(),
+        what: What::Callback { url: url.to_owned(), fixed: callback.is_fixed() },
+    });
     task.then.iter().cloned().chain(callback).collect()
 }

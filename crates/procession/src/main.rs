@@ -4,7 +4,6 @@ mod app;
 mod background;
 mod backup;
 mod board;
-#[allow(dead_code, unused_imports, reason = "the outbox that uses it comes next")]
 mod callback;
 mod cli;
 mod compose;

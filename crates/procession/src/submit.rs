@@ -1,6 +1,7 @@
-//! The one door into the store: HTTP, custom routes, retries by hand and schedules all pass
-//! here. A job that comes out is durable.
+//! The one door into the store: HTTP, custom routes, retries by hand, what follows and schedules
+//! all pass here. A job that comes out is durable.
 
+mod follow;
 mod schedule;
 
 use std::fs::{self, File};
@@ -175,7 +176,7 @@ impl Door {
     }
 
     async fn take(&self, request: Request) -> Result<Accepted, SubmitError> {
-        let (job, kept) = self.prepare(request).await?;
+        let (job, kept) = self.prepare(random::job_id(), request).await?;
         let taken = JobRecord::taken(&job);
         fault::check("submit.before_commit").map_err(io::Error::other)?;
         let submitted = self.store.submit(job).await;
@@ -185,7 +186,7 @@ impl Door {
     }
 
     /// A job that may be given to the store, and the bodies it has outside.
-    async fn prepare(&self, request: Request) -> Result<(NewJob, Kept<'_>), SubmitError> {
+    async fn prepare(&self, id: JobId, request: Request) -> Result<(NewJob, Kept<'_>), SubmitError> {
         if self.drain.is_draining() {
             return Err(SubmitError::Draining);
         }
@@ -193,7 +194,6 @@ impl Door {
             return Err(StoreError::Full.into());
         }
         let (valid, hash) = self.validate(&request)?;
-        let id = random::job_id();
         let Request { task, body, priority, lane, run_at, idempotency_key, principal, retry_of, .. } =
             request;
         let mut kept = Kept { door: self, files: Vec::new() };

@@ -124,8 +124,13 @@ pub struct FollowUp {
 pub enum What {
     /// Another task, with the finished job as its payload.
     Then(TaskName),
-    /// A request to this URL that tells of the finished job.
-    Callback(String),
+    /// A request that tells of the finished job.
+    Callback {
+        /// Where.
+        url: String,
+        /// Whether the config alone says so: then it may be this machine or its networks.
+        fixed: bool,
+    },
 }
 
 /// A client's body as it is kept.

@@ -6,6 +6,7 @@
 mod cancel;
 mod claim;
 mod delete;
+mod delivery;
 mod expire;
 mod family;
 mod finish;

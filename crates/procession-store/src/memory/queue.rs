@@ -17,6 +17,7 @@ use procession_core::retry::History;
 use procession_core::schedule::ScheduleName;
 use procession_core::state::{JobState, Move};
 
+use super::delivery::Outbox;
 use super::family;
 use crate::error::StoreError;
 use crate::store::{Effects, Room};
@@ -34,8 +35,8 @@ pub(super) struct Queue {
     pub asked: Option<BTreeMap<TaskName, Room>>,
     /// What runs by the clock.
     pub schedules: BTreeMap<ScheduleName, Scheduled>,
-    /// What is to follow the ends of jobs: which of their `follow_ups`.
-    pub deliveries: Vec<(JobId, usize)>,
+    /// What is to follow the ends of jobs.
+    pub outbox: Outbox,
 }
 
 /// A schedule as it stands.
@@ -181,11 +182,8 @@ impl Queue {
     pub(super) fn end(&mut self, id: JobId, end: End, effects: &mut Effects) -> Result<(), StoreError> {
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
         job.step(Move::Finish(end.outcome.state()))?;
-        let followed = job.new.follow_ups.iter().enumerate();
-        let met = followed.filter(|(_, what)| what.on.iter().any(|on| on.matches(&end.outcome)));
-        let met: Vec<(JobId, usize)> = met.map(|(ordinal, _)| (id, ordinal)).collect();
-        effects.tells |= !met.is_empty();
-        self.deliveries.extend(met);
+        let (new, named) = (&job.new, (id, &job.new.task));
+        effects.tells |= self.outbox.write(named, &new.follow_ups, &end.outcome, end.finished_at);
         job.end = Some(End { cancel_at: job.cancel.map(|(at, _)| at), ..end });
         let task = self.tasks.entry(job.new.task.clone()).or_default();
         task.finished += 1;

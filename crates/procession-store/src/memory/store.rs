@@ -10,6 +10,7 @@ use procession_core::id::{JobId, TaskName};
 use procession_core::job::{
     AttemptRecord, Claimed, FamilyEnd, Finished, JobRecord, Lease, NewJob, StoredPayload,
 };
+use procession_core::outbox::{Delivery, DeliveryId, Tried};
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::Containment;
@@ -17,12 +18,13 @@ use procession_core::schedule::ScheduleName;
 
 use super::queue::Queue;
 use super::{
-    cancel, claim, delete, expire, family, finish, list, query, release, schedule, started, submit, tasks,
+    cancel, claim, delete, delivery, expire, family, finish, list, query, release, schedule, started, submit,
+    tasks,
 };
 use crate::error::StoreError;
 use crate::store::{
-    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, Effects, Fire, Fired, KnownSchedule, Query,
-    ScheduleRow, ScheduleState, Standing, Store, Submitted, TaskCounts,
+    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, DeliveryQuery, Due, Effects, Fire, Fired,
+    KnownSchedule, Query, ScheduleRow, ScheduleState, Standing, Store, Submitted, TaskCounts,
 };
 
 /// A store in memory.
@@ -151,6 +153,39 @@ impl Store for MemoryStore {
 
     async fn prune(&self, before: Timestamp, most: usize) -> Result<Vec<JobId>, StoreError> {
         Ok(delete::prune(&mut self.queue(), before, most))
+    }
+
+    async fn take_deliveries(&self, ask: Due) -> Result<Vec<Delivery>, StoreError> {
+        Ok(delivery::take(&self.queue(), &ask))
+    }
+
+    async fn next_delivery_due(&self, after: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        Ok(delivery::next_due(&self.queue(), after))
+    }
+
+    async fn ack_delivery(&self, delivery: &Delivery, tried: Tried) -> Result<Applied, StoreError> {
+        Ok(delivery::ack(&mut self.queue(), delivery, tried))
+    }
+
+    async fn follow(
+        &self,
+        delivery: &Delivery,
+        job: NewJob,
+        at: Timestamp,
+    ) -> Result<Option<Submitted>, StoreError> {
+        delivery::follow(&mut self.queue(), delivery, job, at)
+    }
+
+    async fn repeat_delivery(&self, delivery: DeliveryId, at: Timestamp) -> Result<bool, StoreError> {
+        Ok(delivery::repeat(&mut self.queue(), delivery, at))
+    }
+
+    async fn delivery(&self, delivery: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        Ok(delivery::one(&self.queue(), delivery))
+    }
+
+    async fn deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>, StoreError> {
+        Ok(delivery::list(&self.queue(), &query))
     }
 
     async fn stats(&self) -> Result<BTreeMap<TaskName, TaskCounts>, StoreError> {

@@ -12,8 +12,16 @@ use crate::store::Deleted;
 
 pub(super) const STANDING: &str = "
     SELECT EXISTS (SELECT 1 FROM done WHERE job = ?1), root FROM job WHERE id = ?1";
+// A job has few deliveries, and many are pending: `+` keeps the index of states out of it.
 pub(super) const OLD: &str = "
-    SELECT job FROM done WHERE finished_at < ?1 AND parent IS NULL ORDER BY finished_at, job LIMIT ?2";
+    SELECT job FROM done
+    WHERE finished_at < ?1 AND parent IS NULL
+        AND NOT EXISTS (
+            WITH RECURSIVE below (id) AS (
+                SELECT done.job
+                UNION ALL SELECT job.id FROM below JOIN job ON job.parent = below.id AND job.parent IS NOT NULL)
+            SELECT 1 FROM below CROSS JOIN delivery ON delivery.job = below.id AND +delivery.state = 'pending')
+    ORDER BY finished_at, job LIMIT ?2";
 pub(super) const BELOW: &str = "
     WITH RECURSIVE below (id) AS (
         SELECT id FROM job WHERE parent = ?1 AND parent IS NOT NULL
@@ -25,6 +33,7 @@ pub(super) const LABELS: &str = "
 pub(super) const KEYS: &str = "
     DELETE FROM idempotency WHERE (task, principal, key) IN (
         SELECT task, principal, idempotency_key FROM job WHERE id = ?1)";
+pub(super) const PENDING: &str = "DELETE FROM delivery WHERE job = ?1 AND +state = 'pending'";
 pub(super) const DELIVERIES: &str = "DELETE FROM delivery WHERE job = ?1";
 pub(super) const FAMILY: &str = "DELETE FROM family WHERE job = ?1";
 pub(super) const ATTEMPTS: &str = "DELETE FROM attempt WHERE job = ?1";
@@ -39,7 +48,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, job: JobId) -> Result<Deleted, StoreError>
     match standing {
         Some((true, None)) => {
             let mut removed = Vec::new();
-            remove_family(tx.conn, job, &mut removed)?;
+            remove_family(tx, job, &mut removed)?;
             Ok(Deleted::Deleted(removed))
         }
         Some((_, Some(root))) => Ok(Deleted::OfFamily(root)),
@@ -55,17 +64,18 @@ pub(super) fn prune(tx: &mut Tx<'_>, before: Timestamp, most: usize) -> Result<V
     for job in old {
         // A family goes as a whole; the next call goes on where a large one filled this one.
         if removed.len() < most {
-            remove_family(tx.conn, job, &mut removed)?;
+            remove_family(tx, job, &mut removed)?;
         }
     }
     Ok(removed)
 }
 
 /// Removes a job that is over, and all below it, which was over before it.
-fn remove_family(conn: &Connection, root: JobId, removed: &mut Vec<JobId>) -> Result<(), StoreError> {
-    let below = statement::all(conn, BELOW, [root.as_bytes().as_slice()], |row| column::id(row, "id"))?;
+fn remove_family(tx: &mut Tx<'_>, root: JobId, removed: &mut Vec<JobId>) -> Result<(), StoreError> {
+    let below = statement::all(tx.conn, BELOW, [root.as_bytes().as_slice()], |row| column::id(row, "id"))?;
     for job in below.into_iter().chain([root]) {
-        remove(conn, job)?;
+        tx.ledger.left_outbox(statement::run(tx.conn, PENDING, [job.as_bytes().as_slice()])?);
+        remove(tx.conn, job)?;
         removed.push(job);
     }
     Ok(())

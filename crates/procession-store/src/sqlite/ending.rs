@@ -102,7 +102,7 @@ pub(super) fn end(
         tx.ledger.lanes.freed(leaving.task, &leaving.group);
     }
     if leaving.follows {
-        effects.tells |= delivery::write(tx.conn, leaving.job, outcome, at)?;
+        effects.tells |= delivery::write(tx, leaving.job, outcome, at)?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use procession_core::job::Artifact;
 use rusqlite::Connection;
 
 use super::record::{self, Extent};
-use super::{column, ledger, open, statement};
+use super::{column, delivery, ledger, open, statement};
 use crate::error::StoreError;
 
 /// Lines of one kind that are told in full; the rest is counted.
@@ -235,8 +235,9 @@ impl Exam {
         let mut jobs = statement.query([])?;
         while let Some(row) = jobs.next()? {
             let job = column::id(row, "id")?;
-            let loaded =
-                record::job(&self.conn, job, Extent::Whole).and_then(|_| record::attempts(&self.conn, job));
+            let loaded = record::job(&self.conn, job, Extent::Whole)
+                .and_then(|_| record::attempts(&self.conn, job))
+                .and_then(|_| delivery::of_job(&self.conn, job));
             match loaded {
                 Ok(_) => {}
                 Err(error) if found.len() < TOLD => found.push(Fault::Row { job, what: error.to_string() }),

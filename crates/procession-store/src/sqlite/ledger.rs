@@ -26,6 +26,7 @@ pub(super) const UPDATE_TASK: &str = "
 pub(super) const FENCE: &str = "SELECT fence FROM meta";
 pub(super) const UPDATE_FENCE: &str = "UPDATE meta SET fence = ?1";
 pub(super) const RECOUNT: &str = "SELECT task, state, count(*) FROM live GROUP BY task, state";
+pub(super) const PENDING: &str = "SELECT count(*) FROM delivery WHERE state = 'pending'";
 pub(super) const NOT_COUNTED: &str = "
     SELECT task, count(*) FROM live
     WHERE parent IS NULL AND state = 'scheduled' AND retrying = 1 GROUP BY task
@@ -94,6 +95,8 @@ pub(super) struct Ledger {
     pub asked: Option<BTreeMap<TaskName, Room>>,
     /// Where there are jobs to be given.
     pub lanes: Lanes,
+    /// Deliveries on their way.
+    pub pending: u64,
 }
 
 impl Ledger {
@@ -108,6 +111,7 @@ impl Ledger {
             turn: None,
             asked: None,
             lanes: Lanes::default(),
+            pending: 0,
         };
         ledger.reload(conn)?;
         let counted = count(conn)?;
@@ -147,6 +151,8 @@ impl Ledger {
         self.fence = fence.ok_or_else(|| column::corrupt("no row in meta"))?;
         self.fence_changed = false;
         self.lanes.forget();
+        let pending = statement::one(conn, PENDING, [], |row| column::count(row.get(0)?))?;
+        self.pending = pending.unwrap_or(0);
         Ok(())
     }
 
@@ -211,6 +217,11 @@ impl Ledger {
         task.changed |= task.paused != paused;
         task.paused = paused;
         true
+    }
+
+    /// So many deliveries are on their way no more.
+    pub(super) fn left_outbox(&mut self, many: usize) {
+        self.pending = self.pending.saturating_sub(many as u64);
     }
 
     /// The fence of the next claim.

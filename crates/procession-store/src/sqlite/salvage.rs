@@ -18,7 +18,7 @@ use rusqlite::{Connection, params};
 use self::sweep::{Sweep, Table};
 use super::ledger::Ledger;
 use super::record::{self, Extent};
-use super::{column, delete, open, statement};
+use super::{column, delete, delivery, open, statement};
 use crate::error::StoreError;
 
 mod sweep;
@@ -152,7 +152,9 @@ fn save(old: &Connection, new: &Connection) -> Result<Salvage, StoreError> {
     for (table, order) in [("lane", "task, value"), ("node", "name"), ("schedule", "name")] {
         salvage.tables.push(sweep.all(table, order, &mut |_| Ok(false))?);
     }
-    salvage.tables.push(sweep.all("delivery", "rowid", &mut |_| Ok(false))?);
+    for (table, order) in [("delivery", "rowid"), ("gone", "target")] {
+        salvage.tables.push(sweep.all(table, order, &mut |_| Ok(false))?);
+    }
     give_standing(new, &mut salvage)?;
     salvage.dropped = drop_nonsense(new)?;
     count_anew(old, new)?;
@@ -283,6 +285,9 @@ fn drop_nonsense(new: &Connection) -> Result<u64, StoreError> {
             statement::run(new, FORGET, [id])?;
             delete::remove(new, job)?;
             dropped += 1;
+        } else if delivery::of_job(new, job).is_err() {
+            // How it ended is worth more than whom it was to be told.
+            statement::run(new, delete::DELIVERIES, [id])?;
         }
         Ok(())
     })?;

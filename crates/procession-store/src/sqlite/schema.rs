@@ -11,10 +11,11 @@ use crate::error::StoreError;
 pub(super) const APPLICATION_ID: i32 = 0x5072_6f63;
 
 /// The schemas, first to last.
-pub(super) const SCHEMAS: [&str; 3] = [
+pub(super) const SCHEMAS: [&str; 4] = [
     include_str!("schema/0001_first.sql"),
     include_str!("schema/0002_families.sql"),
     include_str!("schema/0003_schedules.sql"),
+    include_str!("schema/0004_deliveries.sql"),
 ];
 
 /// The schema this version writes.

@@ -10,6 +10,7 @@ use procession_core::id::{JobId, TaskName};
 use procession_core::job::{
     AttemptRecord, Claimed, FamilyEnd, Finished, JobRecord, Lease, NewJob, StoredPayload,
 };
+use procession_core::outbox::{Delivery, DeliveryId, Tried};
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::Containment;
@@ -20,13 +21,13 @@ use super::readers::Readers;
 use super::record::{self, Extent};
 use super::writer::{Sync, Writer};
 use super::{
-    cancel, claim, delete, expire, family, finish, list, open, probe, query, release, schedule, started,
-    submit, tasks,
+    cancel, claim, delete, delivery, expire, family, finish, list, open, probe, query, release, schedule,
+    started, submit, tasks,
 };
 use crate::error::StoreError;
 use crate::store::{
-    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, Effects, Fire, Fired, KnownSchedule, Query,
-    ScheduleRow, ScheduleState, Standing, Store, Submitted, TaskCounts,
+    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, DeliveryQuery, Due, Effects, Fire, Fired,
+    KnownSchedule, Query, ScheduleRow, ScheduleState, Standing, Store, Submitted, TaskCounts,
 };
 
 /// A store in a SQLite file. Dropping it waits for the writes under way and closes the file.
@@ -175,6 +176,41 @@ impl Store for SqliteStore {
 
     async fn prune(&self, before: Timestamp, most: usize) -> Result<Vec<JobId>, StoreError> {
         self.writer.write(Sync::Full, move |tx| delete::prune(tx, before, most)).await
+    }
+
+    async fn take_deliveries(&self, ask: Due) -> Result<Vec<Delivery>, StoreError> {
+        self.readers.read(move |conn| delivery::take(conn, &ask)).await
+    }
+
+    async fn next_delivery_due(&self, after: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        self.readers.read(move |conn| delivery::next_due(conn, after)).await
+    }
+
+    async fn ack_delivery(&self, delivery: &Delivery, tried: Tried) -> Result<Applied, StoreError> {
+        let delivery = delivery.clone();
+        self.writer.write(Sync::Full, move |tx| delivery::ack(tx, &delivery, &tried)).await
+    }
+
+    async fn follow(
+        &self,
+        delivery: &Delivery,
+        job: NewJob,
+        at: Timestamp,
+    ) -> Result<Option<Submitted>, StoreError> {
+        let delivery = delivery.clone();
+        self.writer.write(Sync::Full, move |tx| delivery::follow(tx, &delivery, &job, at)).await
+    }
+
+    async fn repeat_delivery(&self, delivery: DeliveryId, at: Timestamp) -> Result<bool, StoreError> {
+        self.writer.write(Sync::Full, move |tx| delivery::repeat(tx, delivery, at)).await
+    }
+
+    async fn delivery(&self, delivery: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        self.readers.read(move |conn| delivery::one(conn, delivery)).await
+    }
+
+    async fn deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>, StoreError> {
+        self.readers.read(move |conn| delivery::list(conn, &query)).await
     }
 
     async fn stats(&self) -> Result<BTreeMap<TaskName, TaskCounts>, StoreError> {

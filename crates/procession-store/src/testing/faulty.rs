@@ -12,6 +12,7 @@ use procession_core::id::{JobId, TaskName};
 use procession_core::job::{
     AttemptRecord, Claimed, FamilyEnd, Finished, JobRecord, Lease, NewJob, StoredPayload,
 };
+use procession_core::outbox::{Delivery, DeliveryId, Tried};
 use procession_core::outcome::CancelledBy;
 use procession_core::placeholder::RequestValues;
 use procession_core::record::Containment;
@@ -20,8 +21,8 @@ use procession_core::schedule::ScheduleName;
 use super::verb::Verb;
 use crate::error::StoreError;
 use crate::store::{
-    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, Effects, Fire, Fired, KnownSchedule, Query,
-    ScheduleRow, ScheduleState, Standing, Store, Submitted, TaskCounts,
+    Applied, Cancelled, Change, Claim, ClaimedBatch, Deleted, DeliveryQuery, Due, Effects, Fire, Fired,
+    KnownSchedule, Query, ScheduleRow, ScheduleState, Standing, Store, Submitted, TaskCounts,
 };
 
 /// On which side of a verb something happens.
@@ -260,6 +261,39 @@ impl Store for FaultyStore {
 
     async fn prune(&self, before: Timestamp, most: usize) -> Result<Vec<JobId>, StoreError> {
         self.around(Verb::Prune, self.inner.prune(before, most)).await
+    }
+
+    async fn take_deliveries(&self, ask: Due) -> Result<Vec<Delivery>, StoreError> {
+        self.around(Verb::TakeDeliveries, self.inner.take_deliveries(ask)).await
+    }
+
+    async fn next_delivery_due(&self, after: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        self.around(Verb::NextDeliveryDue, self.inner.next_delivery_due(after)).await
+    }
+
+    async fn ack_delivery(&self, delivery: &Delivery, tried: Tried) -> Result<Applied, StoreError> {
+        self.around(Verb::AckDelivery, self.inner.ack_delivery(delivery, tried)).await
+    }
+
+    async fn follow(
+        &self,
+        delivery: &Delivery,
+        job: NewJob,
+        at: Timestamp,
+    ) -> Result<Option<Submitted>, StoreError> {
+        self.around(Verb::Follow, self.inner.follow(delivery, job, at)).await
+    }
+
+    async fn repeat_delivery(&self, delivery: DeliveryId, at: Timestamp) -> Result<bool, StoreError> {
+        self.around(Verb::RepeatDelivery, self.inner.repeat_delivery(delivery, at)).await
+    }
+
+    async fn delivery(&self, delivery: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        self.around(Verb::Delivery, self.inner.delivery(delivery)).await
+    }
+
+    async fn deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>, StoreError> {
+        self.around(Verb::Deliveries, self.inner.deliveries(query)).await
     }
 
     async fn stats(&self) -> Result<BTreeMap<TaskName, TaskCounts>, StoreError> {

@@ -27,6 +27,13 @@ pub enum Verb {
     Standing,
     Delete,
     Prune,
+    TakeDeliveries,
+    NextDeliveryDue,
+    AckDelivery,
+    Follow,
+    RepeatDelivery,
+    Delivery,
+    Deliveries,
     Stats,
     PutSchedules,
     Schedules,
@@ -37,7 +44,7 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 29] = [
+    pub const ALL: [Verb; 36] = [
         Verb::Submit,
         Verb::Claim,
         Verb::ClaimedBy,
@@ -61,6 +68,13 @@ impl Verb {
         Verb::Standing,
         Verb::Delete,
         Verb::Prune,
+        Verb::TakeDeliveries,
+        Verb::NextDeliveryDue,
+        Verb::AckDelivery,
+        Verb::Follow,
+        Verb::RepeatDelivery,
+        Verb::Delivery,
+        Verb::Deliveries,
         Verb::Stats,
         Verb::PutSchedules,
         Verb::Schedules,
@@ -71,7 +85,10 @@ impl Verb {
 
     /// Whether it changes the store.
     pub fn writes(self) -> bool {
-        use Verb::{Cancel, Claim, Delete, Expire, Finish, Pause, Probe, Prune, PutTasks, Release, Started};
+        use Verb::{
+            AckDelivery, Cancel, Claim, Delete, Expire, Finish, Follow, Pause, Probe, Prune, PutTasks,
+            Release, RepeatDelivery, Started,
+        };
         matches!(
             self,
             Verb::Submit
@@ -85,6 +102,9 @@ impl Verb {
                 | Pause
                 | Delete
                 | Prune
+                | AckDelivery
+                | Follow
+                | RepeatDelivery
                 | Verb::PutSchedules
                 | Verb::Fire
                 | Verb::SetSchedule

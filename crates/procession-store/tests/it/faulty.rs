@@ -5,13 +5,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use procession_core::job::{Claimed, NewJob};
+use procession_core::condition::Condition;
+use procession_core::delivery::Next;
+use procession_core::job::{Claimed, FollowUp, NewJob, What};
 use procession_core::limits::Limit;
+use procession_core::outbox::{DeliveryState, Tried};
 use procession_core::outcome::{CancelledBy, Outcome};
 use procession_core::record::Containment;
 use procession_core::state::JobState;
 use procession_store::testing::{FaultyStore, Verb, When};
-use procession_store::{Applied, Cancelled, Deleted, Effects, Store, StoreError, Submitted};
+use procession_store::{
+    Applied, Cancelled, Deleted, DeliveryQuery, Due, Effects, Store, StoreError, Submitted,
+};
 
 use crate::fixture::*;
 
@@ -28,9 +33,12 @@ enum Life {
     CancelledEarly,
     /// Over and removed.
     Removed,
+    /// Over, and followed by another job and a callback.
+    Followed,
 }
 
-const LIVES: [Life; 5] = [Life::Plain, Life::Deferred, Life::Cancelled, Life::CancelledEarly, Life::Removed];
+const LIVES: [Life; 6] =
+    [Life::Plain, Life::Deferred, Life::Cancelled, Life::CancelledEarly, Life::Removed, Life::Followed];
 
 /// The slot the job holds, given now or before.
 async fn slot(store: &dyn Store, now: i64) -> Result<Option<Claimed>, StoreError> {
@@ -74,7 +82,36 @@ async fn live(store: &dyn Store, job: &NewJob, life: Life) -> Result<(), StoreEr
         let met = store.delete(id).await?;
         assert!(matches!(met, Deleted::Deleted(_) | Deleted::Unknown), "{met:?}");
     }
+    if life == Life::Followed {
+        deliver(store).await?;
+    }
     Ok(())
+}
+
+/// Does all that is to follow, as a server would.
+async fn deliver(store: &dyn Store) -> Result<(), StoreError> {
+    let ask = Due { now: at(20), after: None, per_host: 4, hosts: 4 };
+    for delivery in store.take_deliveries(ask).await? {
+        match &delivery.what {
+            What::Then(name) => {
+                let next = NewJob { id: delivery.following_job(), ..job(name.as_str(), 20) };
+                let followed = store.follow(&delivery, next, at(20)).await?;
+                assert_eq!(followed, Some(taken()));
+            }
+            What::Callback { .. } => {
+                let tried = Tried { next: Next::Delivered, at: at(20), status: Some(200), error: None };
+                assert_eq!(store.ack_delivery(&delivery, tried).await?, Applied::Applied);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is to follow a life.
+fn follow_ups() -> Vec<FollowUp> {
+    let called = What::Callback { url: "https://x.example/".into(), fixed: false };
+    let all = [What::Then(task("b")), called];
+    all.map(|what| FollowUp { on: vec![Condition::Finished], what }).to_vec()
 }
 
 async fn check(store: &dyn Store, job: &NewJob, life: Life) {
@@ -86,12 +123,19 @@ async fn check(store: &dyn Store, job: &NewJob, life: Life) {
     };
     let attempts = store.attempts(job.id).await.expect("read");
     let (state, ended) = match life {
-        Life::Plain | Life::Deferred => (JobState::Succeeded, 1),
+        Life::Plain | Life::Deferred | Life::Followed => (JobState::Succeeded, 1),
         Life::Cancelled => (JobState::Cancelled, 1),
         Life::CancelledEarly => (JobState::Cancelled, 0),
         Life::Removed => panic!("it is still there"),
     };
     assert_eq!((found.state, attempts.len()), (state, ended), "{life:?}: {attempts:?}");
+    if life == Life::Followed {
+        let all =
+            store.deliveries(DeliveryQuery { limit: 9, ..DeliveryQuery::default() }).await.expect("read");
+        let states: Vec<_> = all.iter().map(|one| (one.state, one.tries)).collect();
+        assert_eq!(states, [(DeliveryState::Delivered, 1); 2]);
+        assert_eq!(store.stats().await.expect("read")[&task("b")].queued, 1, "one followed");
+    }
 }
 
 async fn every_call(fresh: fn() -> Fixture) {
@@ -101,7 +145,8 @@ async fn every_call(fresh: fn() -> Fixture) {
                 let fixture = fresh();
                 let store = FaultyStore::new(fixture.store.clone());
                 store.fail(None, n, when, StoreError::Database("injected".into()));
-                let job = job("a", 0);
+                let follow_ups = if life == Life::Followed { follow_ups() } else { vec![] };
+                let job = NewJob { follow_ups, ..job("a", 0) };
                 let mut failures = 0;
                 while let Err(error) = live(&store, &job, life).await {
                     assert_eq!(error, StoreError::Database("injected".into()));
@@ -152,5 +197,5 @@ async fn faults_meet_the_call_they_were_meant_for() {
     assert_eq!(store.submit(job.clone()).await, Ok(Submitted::Replay(job.id)), "it was done");
     assert_eq!(seen.load(Ordering::Relaxed), 1);
     assert_eq!((store.calls(), store.calls_of(Verb::Probe), store.calls_of(Verb::Submit)), (5, 3, 2));
-    assert!(Verb::ALL.iter().filter(|verb| verb.writes()).count() == 15);
+    assert!(Verb::ALL.iter().filter(|verb| verb.writes()).count() == 18);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use procession_core::condition::Condition;
+use procession_core::delivery::Next;
 use procession_core::family::OnFailure;
 use procession_core::id::{ClaimId, JobId};
 use procession_core::job::{
@@ -13,9 +14,10 @@ use procession_core::job::{
     Unique, What,
 };
 use procession_core::limits::{Limit, TaskLimits};
+use procession_core::outbox::{Delivery, DeliveryId, Tried};
 use procession_core::outcome::{CancelledBy, LostReason, Outcome};
 use procession_core::record::Containment;
-use procession_store::{Claim, Query};
+use procession_store::{Claim, DeliveryQuery, Due, Query};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -48,6 +50,9 @@ enum Verb {
     Release(usize, Option<i64>),
     Cancel(usize),
     Expire,
+    /// Which of what is due, what came of it, and whether the answer was lost and it is said again.
+    Deliver(usize, u8, bool),
+    Repeat(usize),
     Pause(usize, bool),
     Delete(usize),
     Prune {
@@ -116,6 +121,8 @@ fn verb() -> impl Strategy<Value = Verb> {
         2 => (0..1usize << 16, proptest::option::of(-1..5i64)).prop_map(|(lease, at)| Verb::Release(lease, at)),
         2 => (0..1usize << 16).prop_map(Verb::Cancel),
         1 => Just(Verb::Expire),
+        5 => (0..1usize << 16, 0..9u8, any::<bool>()).prop_map(|(n, how, again)| Verb::Deliver(n, how, again)),
+        1 => (0..1usize << 16).prop_map(Verb::Repeat),
         1 => (0..4usize, any::<bool>()).prop_map(|(task, paused)| Verb::Pause(task, paused)),
         1 => (0..1usize << 16).prop_map(Verb::Delete),
         1 => (0..9i64, 0..3usize).prop_map(|(age, most)| Verb::Prune { age, most }),
@@ -176,6 +183,22 @@ impl Pair {
             }
             Verb::Cancel(n) => drop(both!(self, cancel(self.job(n), CancelledBy::Client, now))),
             Verb::Expire => drop(both!(self, expire(now))),
+            Verb::Deliver(n, how, again) => {
+                let after = (how % 2 == 0).then(|| "b.example".to_owned());
+                let (per_host, hosts) = (1 + n % 2, 1 + n % 3);
+                let due = both!(self, take_deliveries(Due { now, after: after.clone(), per_host, hosts }));
+                for _ in 0..=usize::from(again) {
+                    if let Some(delivery) = due.get(n % due.len().max(1)) {
+                        self.deliver(delivery, how).await;
+                    }
+                }
+            }
+            Verb::Repeat(n) => {
+                let all = both!(self, deliveries(every_delivery()));
+                let id = all.get(n % all.len().max(1)).map(|one| one.id);
+                let id = id.unwrap_or(DeliveryId { job: self.job(n), ordinal: 7 });
+                both!(self, repeat_delivery(id, now));
+            }
             Verb::Pause(n, paused) => drop(both!(self, pause(&task(["a", "b", "c", "d"][n]), paused))),
             Verb::Delete(n) => drop(both!(self, delete(self.job(n)))),
             Verb::Prune { age, most } => drop(both!(self, prune(at(self.now - age), most))),
@@ -186,6 +209,28 @@ impl Pair {
                 }
             }
         }
+    }
+
+    async fn deliver(&self, delivery: &Delivery, how: u8) {
+        if let (What::Then(task), 0..6) = (&delivery.what, how) {
+            let job = NewJob {
+                id: delivery.following_job(),
+                task: task.clone(),
+                idempotency: (how == 0).then(|| key("then", how)).flatten(),
+                ..job("c", self.now)
+            };
+            both!(self, follow(delivery, job.clone(), at(self.now)));
+            return;
+        }
+        let (next, status) = match how {
+            0..3 => (Next::Delivered, Some(204)),
+            3..6 => (Next::Again(Duration::from_secs(u64::from(how) - 3)), Some(500)),
+            6 => (Next::Gone, Some(410)),
+            _ => (Next::GivenUp, None),
+        };
+        let error = status.is_none().then(|| "no answer".to_owned());
+        let tried = Tried { next, at: at(self.now), status, error };
+        both!(self, ack_delivery(delivery, tried.clone()));
     }
 
     async fn fenced(&self, verb: Verb, lease: Lease) {
@@ -255,10 +300,15 @@ impl Pair {
             })
         });
         let on = vec![if kin.stops { Condition::Unsuccessful } else { Condition::Finished }];
-        let follow_up = FollowUp { on, what: What::Callback("http://127.0.0.1:9/done".into()) };
+        let url = ["http://127.0.0.1:9/done", "https://b.example/?x", "https://b.example/y"];
+        let called = What::Callback { url: url[usize::from(kin.lane % 3)].into(), fixed: kin.stops };
+        let follow_ups = vec![
+            FollowUp { on: vec![Condition::Finished], what: What::Then("c".parse().expect("a name")) },
+            FollowUp { on, what: called },
+        ];
         NewJob {
             lane: (kin.lane < 3).then(|| kin.lane.to_string()),
-            follow_ups: if kin.follows { vec![follow_up] } else { vec![] },
+            follow_ups: if kin.follows { follow_ups } else { vec![] },
             family,
             ..job(TASKS[task], self.now)
         }
@@ -283,6 +333,17 @@ impl Pair {
         both!(self, next_due());
         both!(self, claimed_by("n1"));
         both!(self, to_gather(99));
+        let deliveries = both!(self, deliveries(every_delivery()));
+        for one in &deliveries {
+            both!(self, delivery(one.id));
+            let of_job = DeliveryQuery { job: Some(one.id.job), states: vec![one.state], ..every_delivery() };
+            both!(self, deliveries(of_job.clone()));
+            let in_state = DeliveryQuery { states: vec![one.state], limit: 2, ..DeliveryQuery::default() };
+            both!(self, deliveries(in_state.clone()));
+            let before = DeliveryQuery { before: Some(one.number), limit: 2, ..DeliveryQuery::default() };
+            both!(self, deliveries(before.clone()));
+            both!(self, next_delivery_due(one.due_at));
+        }
         for states in jobs.iter().map(|job| job.state.name()).collect::<BTreeSet<_>>() {
             let states = vec![states.parse().expect("a state")];
             both!(self, list(Query { states: states.clone(), limit: 3, ..Query::default() }));
@@ -300,6 +361,10 @@ impl Pair {
             both!(self, child_ends(job, jobs.get(1).map(|job| job.id), 2));
         }
     }
+}
+
+fn every_delivery() -> DeliveryQuery {
+    DeliveryQuery { limit: 999, ..DeliveryQuery::default() }
 }
 
 proptest! {

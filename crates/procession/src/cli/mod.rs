@@ -9,6 +9,7 @@ mod cancel;
 mod check;
 mod client;
 mod completions;
+mod deliveries;
 mod demo;
 mod doctor;
 mod endpoint;
@@ -192,6 +193,8 @@ pub enum Remote {
     Rm(rm::RmArgs),
     /// List the tasks of the server.
     Tasks(tasks::TasksArgs),
+    /// List what follows ends of jobs, or repeat one of it.
+    Deliveries(deliveries::DeliveriesArgs),
     /// Start no more jobs of a task; they queue.
     Pause(pause::PauseArgs),
     /// Start a paused task's jobs again.
@@ -279,6 +282,7 @@ async fn ask(client: &Client, screen: &Screen, verb: &Remote) -> anyhow::Result<
         Remote::Retry(args) => retry::run(args, client, screen).await,
         Remote::Rm(args) => rm::run(args, client, screen).await,
         Remote::Tasks(args) => tasks::run(args, client, screen).await,
+        Remote::Deliveries(args) => deliveries::run(args, client, screen).await,
         Remote::Pause(args) => pause::run(args, client, screen).await,
         Remote::Resume(args) => resume::run(args, client, screen).await,
         Remote::Schedules(args) => schedules::run(args, client, screen).await,

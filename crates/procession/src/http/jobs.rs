@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use procession_core::api::JobPage;
 use procession_core::id::{JobId, TaskName};
@@ -31,10 +30,7 @@ pub async fn list(State(context): State<Context>, query: Query) -> Answer {
     if let Some(suffix) = query.get("id_suffix") {
         return by_suffix(&context, suffix).await;
     }
-    let limit = query.parsed::<usize>("limit")?.unwrap_or(PAGE.0);
-    if !(1..=PAGE.1).contains(&limit) {
-        return Err(Failure::query("limit", format_args!("write a number from 1 to {}", PAGE.1)));
-    }
+    let limit = page_size(&query)?;
     let mut asked = StoreQuery {
         task: query.parsed::<TaskName>("task")?,
         states: states(&query)?,
@@ -52,6 +48,15 @@ pub async fn list(State(context): State<Context>, query: Query) -> Answer {
     let next_cursor = records.last().filter(|_| more).map(|last| cursor(last.id));
     let items = records.into_iter().map(|record| context.show(record)).collect();
     Ok(Json(JobPage { items, next_cursor }).into_response())
+}
+
+/// How many of whatever it is a page may have.
+pub(super) fn page_size(query: &Query) -> Answer<usize> {
+    let limit = query.parsed::<usize>("limit")?.unwrap_or(PAGE.0);
+    if !(1..=PAGE.1).contains(&limit) {
+        return Err(Failure::query("limit", format_args!("write a number from 1 to {}", PAGE.1)));
+    }
+    Ok(limit)
 }
 
 /// Jobs whose id ends so: people type the end of an id, since UUIDv7 begin alike.
@@ -86,7 +91,5 @@ pub(super) fn before(cursor: &str) -> Answer<JobId> {
     use base64::Engine as _;
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(cursor).ok();
     let id = bytes.and_then(|bytes| bytes.try_into().ok()).map(JobId::from_bytes);
-    id.ok_or_else(|| {
-        Failure::new(StatusCode::BAD_REQUEST, "invalid_cursor", "use a `next_cursor` as this server gave it")
-    })
+    id.ok_or_else(Failure::bad_cursor)
 }

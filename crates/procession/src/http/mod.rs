@@ -9,6 +9,7 @@ mod body;
 mod cancel;
 mod children;
 mod delete;
+mod deliveries;
 mod events;
 mod explain;
 mod forward;
@@ -157,6 +158,8 @@ fn v1() -> Router<Context> {
         .route("/v1/jobs/{id}/artifacts", get(artifacts::list))
         .route("/v1/jobs/{id}/artifacts/{*name}", get(artifacts::one))
         .route("/v1/jobs/{id}/explain", get(explain::get))
+        .route("/v1/deliveries", get(deliveries::list))
+        .route("/v1/deliveries/{id}/repeat", post(deliveries::repeat))
         .route("/v1/events", get(all_events::stream))
         .route("/v1/stats", get(health::stats))
 }

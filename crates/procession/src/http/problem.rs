@@ -70,6 +70,11 @@ impl Failure {
         )
     }
 
+    /// 400 for a page that no page before ended at.
+    pub fn bad_cursor() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_cursor", "use a `next_cursor` as this server gave it")
+    }
+
     /// 413 for a body.
     pub fn too_large(limit: u64) -> Self {
         let detail = format!("the body is larger than the {limit} bytes this task takes");

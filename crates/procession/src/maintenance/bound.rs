@@ -1,6 +1,7 @@
 //! Keeps what finished jobs left below `[retention] output`: where it is more, the oldest
-//! finished jobs go, rows first, then files. What belongs to a job that is not over, or to
-//! none, neither counts nor goes: no finished job may be deleted for it.
+//! finished jobs go, rows first, then files; those of whose end somebody is still to be told go
+//! last. What belongs to a job that is not over, or to none, neither counts nor goes: no finished
+//! job may be deleted for it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procession_core::id::JobId;
-use procession_store::{Deleted, StoreError};
+use procession_core::outbox::DeliveryState;
+use procession_store::{Deleted, DeliveryQuery, StoreError};
 
 use crate::data::DataDir;
 use crate::scheduler::Scheduler;
@@ -53,19 +55,39 @@ async fn shrink(scheduler: &Scheduler, most: u64, over: &mut HashSet<JobId>) -> 
     // Ids sort by age.
     kept.sort_unstable();
     let mut total = total(&kept);
-    for (job, size) in kept {
-        if total <= most {
-            break;
+    // The disk is bounded, whoever does not listen.
+    for spares in [true, false] {
+        let mut spared = Vec::new();
+        for (job, size) in kept {
+            if total <= most {
+                return Ok(());
+            }
+            if spares && is_awaited(scheduler, job).await? {
+                spared.push((job, size));
+                continue;
+            }
+            over.remove(&job);
+            // Else its time was over, a client removed it, or its family goes on.
+            if let Some(removed) = delete(scheduler, job).await? {
+                let data = scheduler.data.clone();
+                scheduler.background.blocking(move || data.remove_jobs(removed)).await;
+                total -= size;
+            }
         }
-        over.remove(&job);
-        // Else its time was over, a client removed it, or its family goes on.
-        if let Some(removed) = delete(scheduler, job).await? {
-            let data = scheduler.data.clone();
-            scheduler.background.blocking(move || data.remove_jobs(removed)).await;
-            total -= size;
-        }
+        kept = spared;
     }
     Ok(())
+}
+
+/// Whether something that is to follow its end is on its way.
+async fn is_awaited(scheduler: &Scheduler, job: JobId) -> Result<bool, StoreError> {
+    let pending = DeliveryQuery {
+        job: Some(job),
+        states: vec![DeliveryState::Pending],
+        limit: 1,
+        ..DeliveryQuery::default()
+    };
+    Ok(!scheduler.store.deliveries(pending).await?.is_empty())
 }
 
 /// Removes a job, with the family it is part of.

@@ -1,6 +1,7 @@
 //! What has to be done without anybody asking, a file each.
 
 mod bound;
+mod deliver;
 mod expire;
 mod retain;
 mod schedules;
@@ -8,6 +9,7 @@ mod space;
 mod stray;
 
 pub use bound::bound;
+pub use deliver::deliver;
 pub use expire::expire;
 pub use retain::retain;
 pub use schedules::run_schedules;

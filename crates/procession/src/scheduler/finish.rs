@@ -165,7 +165,7 @@ impl Scheduler {
 
     /// Tries until the store takes it: while a disk is full, ends wait here and in the
     /// keeper's journal. `None`: the server stops first, a later one records it.
-    pub(super) async fn until_stored<T, F>(&self, mut write: impl FnMut() -> F) -> Option<T>
+    pub async fn until_stored<T, F>(&self, mut write: impl FnMut() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
@@ -174,7 +174,7 @@ impl Scheduler {
                 Ok(done) => return Some(done),
                 Err(error @ StoreError::Disk(_)) => self.background.give_up(&error),
                 Err(error) if self.space.met(&error) => {
-                    tracing::error!(%error, "an attempt's end cannot be recorded yet");
+                    tracing::error!(%error, "what happened cannot be recorded yet");
                 }
                 Err(_) => {}
             }

@@ -14,6 +14,7 @@ use procession_keeper::fault;
 use procession_store::{Fire, Fired, Occasion};
 
 use super::{Accepted, Door, Received, Request, SubmitError};
+use crate::random;
 
 /// What became of a schedule's run.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl Door {
         task: &Arc<Task>,
         occasion: Occasion,
     ) -> Result<Ran, SubmitError> {
-        let (mut job, kept) = self.prepare(request(schedule, task)).await?;
+        let (mut job, kept) = self.prepare(random::job_id(), request(schedule, task)).await?;
         (job.admission, job.idempotency) = (None, None);
         let taken = JobRecord::taken(&job);
         let (name, overlap, at) = (schedule.name.clone(), schedule.overlap, Timestamp::now());

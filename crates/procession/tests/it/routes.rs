@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, Request, Response, Server, Setup};
 
 /// Method and path of all that is documented and there; `{id}` is a job's.
-const CLOSED: [(&str, &str); 29] = [
+const CLOSED: [(&str, &str); 31] = [
     ("POST", "/v1/tasks/t/jobs"),
     ("GET", "/v1/tasks"),
     ("GET", "/v1/tasks/t"),
@@ -25,6 +25,8 @@ const CLOSED: [(&str, &str); 29] = [
     ("GET", "/v1/jobs/{id}/explain"),
     ("POST", "/v1/jobs/{id}/cancel"),
     ("POST", "/v1/jobs/{id}/retry"),
+    ("GET", "/v1/deliveries"),
+    ("POST", "/v1/deliveries/{id}_0/repeat"),
     ("GET", "/v1/events"),
     ("GET", "/v1/schedules"),
     ("GET", "/v1/schedules/s"),
@@ -48,6 +50,7 @@ cron = "@yearly"
 overlap = "queue"
 [task.t]
 command = ["sh", "-c", 'echo 1 > "$PROCESSION_RESULT"; echo a > "$PROCESSION_ARTIFACTS/a.txt"']
+callback = { url = "http://127.0.0.1:9/" }
 [task.closed]
 command = ["true"]
 route = "POST /closed"

@@ -72,6 +72,7 @@ fn what_another_sites_page_sends_changes_nothing() {
             Request::post("/v1/tasks/t/pause"),
             Request::post(format!("/v1/jobs/{id}/cancel")),
             Request::post(format!("/v1/jobs/{id}/retry")),
+            Request::post(format!("/v1/deliveries/{id}_0/repeat")),
             Request::new("DELETE", format!("/v1/jobs/{id}")),
         ] {
             let answer = server.send(&request.clone().header(name, value));

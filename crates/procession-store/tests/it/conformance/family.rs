@@ -188,7 +188,10 @@ pub(crate) async fn a_family_is_removed_as_a_whole(store: &Arc<dyn Store>) {
 }
 
 pub(crate) async fn an_end_is_told_however_it_came(store: &Arc<dyn Store>) {
-    let follow_up = |on| FollowUp { on: vec![on], what: What::Callback("http://127.0.0.1:9/".into()) };
+    let follow_up = |on| FollowUp {
+        on: vec![on],
+        what: What::Callback { url: "http://127.0.0.1:9/".into(), fixed: true },
+    };
     let told = |on| NewJob { follow_ups: vec![follow_up(on)], ..job("a", 0) };
     let succeeded = put(&**store, told(Condition::State(JobState::Succeeded))).await;
     let lease = take(&**store, 1, "a", 1).await[0].lease;

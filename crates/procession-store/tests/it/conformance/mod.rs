@@ -5,6 +5,7 @@ pub(crate) mod admission;
 pub(crate) mod cancel;
 pub(crate) mod claim;
 pub(crate) mod delete;
+pub(crate) mod delivery;
 pub(crate) mod expire;
 pub(crate) mod family;
 pub(crate) mod idempotency;
@@ -95,6 +96,18 @@ macro_rules! cases {
                 only_what_is_over_is_deleted,
                 prune_takes_the_oldest_ends_first,
                 labels_and_attempts_go_with_their_job,
+            ],
+            delivery: [
+                an_end_writes_what_it_met,
+                whatever_ends_a_job_something_follows_and_only_then,
+                what_is_due_is_taken_in_turn_by_host,
+                what_came_of_a_try_is_recorded_once,
+                f37_a_receiver_that_wants_no_more_is_asked_no_more_until_it_takes_one,
+                what_is_asked_for_once_more_begins_anew,
+                a_job_that_follows_and_its_delivery_are_one_write,
+                pages_of_deliveries_are_newest_first,
+                deliveries_live_as_long_as_their_job,
+                f37_the_outbox_is_bounded,
             ],
             schedule: [
                 it_is_known_as_long_as_it_is_named,

@@ -98,6 +98,8 @@ const ILLEGAL: &[&str] = &[
     "INSERT INTO delivery (job, ordinal, kind, target, state, created_at, due_at) SELECT id, -1, 'then', '', 'pending', 0, 0 FROM job",
     "INSERT INTO delivery (job, ordinal, kind, target, state, created_at, due_at) SELECT id, 0, 'mail', '', 'pending', 0, 0 FROM job",
     "INSERT INTO delivery (job, ordinal, kind, target, state, created_at, due_at) SELECT id, 0, 'then', '', 'lost', 0, 0 FROM job",
+    "INSERT INTO delivery (job, ordinal, kind, target, state, created_at, due_at, fixed) SELECT id, 0, 'then', '', 'pending', 0, 0, 2 FROM job",
+    "INSERT INTO delivery (job, ordinal, kind, target, state, created_at, due_at, followed_by) SELECT id, 0, 'then', '', 'pending', 0, 0, x'00' FROM job",
     "INSERT INTO family (job, stops, joins, join_decides) VALUES (x'00', 0, 0, 0)",
     "INSERT INTO family (job, max_running, stops, joins, join_decides) VALUES (zeroblob(16), 0, 0, 0, 0)",
     "INSERT INTO family (job, stops, joins, join_decides) VALUES (zeroblob(16), 2, 0, 0)",

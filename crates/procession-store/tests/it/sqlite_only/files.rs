@@ -88,9 +88,9 @@ async fn f10_newer() {
     for (from, to) in [("store.db", "copy.db"), ("store.db-wal", "copy.db-wal")] {
         fs::copy(path.with_file_name(from), path.with_file_name(to)).expect("copied");
     }
-    assert!(refusal(&copy).contains("newer version (schema 7, this one knows 3)"));
+    assert!(refusal(&copy).contains("newer version (schema 7, this one knows 4)"));
     drop(conn);
-    assert!(refusal(&path).contains("newer version (schema 7, this one knows 3)"));
+    assert!(refusal(&path).contains("newer version (schema 7, this one knows 4)"));
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ async fn the_file_is_set_up_as_promised() {
     let conn = rusqlite::Connection::open(&path).expect("opens");
     let number = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).expect(name);
     assert_eq!(number("application_id"), i64::from(u32::from_be_bytes(*b"Proc")));
-    assert_eq!(number("user_version"), 3);
+    assert_eq!(number("user_version"), 4);
     assert_eq!(number("auto_vacuum"), 2, "incremental");
     let mode: String = conn.pragma_query_value(None, "journal_mode", |row| row.get(0)).expect("a mode");
     assert_eq!(mode, "wal");

@@ -1,11 +1,10 @@
 //! What the end of a job brings about: `then`, another task, and `callback`, a request that
 //! tells of it. Tasks that follow each other in a circle would never stop, so there is none.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use procession_core::callback::is_behind_host;
 use procession_core::condition::Condition;
@@ -14,14 +13,14 @@ use procession_core::job::{FollowUp, What};
 use procession_core::placeholder::Part;
 use procession_core::target::{BadTarget, HostPattern, Target};
 use procession_core::task::{Callback, Task};
-use procession_core::webhook::Secret;
+use procession_core::validate::Tasks;
 
 use super::super::diagnostic::Span;
 use super::super::keys::{CALLBACK, THEN};
 use super::super::load::Surroundings;
 use super::super::nearest::nearest;
 use super::super::report::Report;
-use super::super::schema::read_bounded;
+use super::super::secret::read_secret;
 use super::super::section::{Item, Section, Text};
 use super::labels::of_request;
 use super::slot::Slot;
@@ -90,48 +89,59 @@ fn condition(text: &Text<'_>) -> Option<Condition> {
 }
 
 impl Follows {
-    /// Reports each that leads nowhere, and each circle once, at the first of its tasks.
-    pub(in crate::config) fn check(&self, tasks: &BTreeMap<TaskName, Arc<Task>>, report: &Report) {
+    /// Reports each that leads nowhere, and each circle once.
+    pub(super) fn check(&self, tasks: &Tasks, report: &Report) {
+        let mut told: BTreeSet<BTreeSet<&TaskName>> = BTreeSet::new();
         for Follow { first, then, span } in &self.0 {
-            if !tasks.contains_key(then) {
+            let Some((then, _)) = tasks.get_key_value(then) else {
                 let known: Vec<&str> = tasks.keys().map(TaskName::as_str).collect();
                 let help = match nearest(then.as_str(), &known) {
                     Some(meant) => format!("did you mean \"{meant}\"?"),
                     None => format!("name a task of this config, or add [task.{then}]"),
                 };
                 report.error(span, format!("`then` names the task `{then}`, which does not exist"), help);
-            } else if let Some(way) =
-                self.way(then, first).filter(|way| way.iter().all(|task| first <= *task))
-            {
-                let way: Vec<&str> = way.iter().map(|name| name.as_str()).collect();
+                continue;
+            };
+            let Some(way) = way(tasks, then, first) else { continue };
+            if told.insert(way.iter().copied().collect()) {
+                let names: Vec<&str> = way.iter().map(|name| name.as_str()).collect();
                 report.error(
                     span,
-                    format!("`{first}` would follow itself and never stop: {first} → {}", way.join(" → ")),
+                    format!("`{first}` would follow itself and never stop: {first} → {}", names.join(" → ")),
                     "remove one `then` of the circle; a task is tried again by `retry`, at times by a schedule",
                 );
             }
         }
     }
+}
 
-    /// The shortest way from one task to another, both named.
-    fn way<'a>(&'a self, from: &'a TaskName, to: &TaskName) -> Option<Vec<&'a TaskName>> {
-        let mut ways = vec![vec![from]];
-        let mut at = 0;
-        while let Some(way) = ways.get(at).cloned() {
-            let last = *way.last()?;
-            if last == to {
-                return Some(way);
-            }
-            let next = self.0.iter().filter(|follow| follow.first == *last).map(|follow| &follow.then);
-            for task in next {
-                if !ways.iter().any(|way| way.contains(&task)) {
-                    ways.push(way.iter().copied().chain([task]).collect());
-                }
-            }
-            at += 1;
+/// The shortest way from one task to another, both named: by what follows, and by what it divides
+/// its requests among, whose ends may be followed as well.
+fn way<'a>(tasks: &'a Tasks, from: &'a TaskName, to: &TaskName) -> Option<Vec<&'a TaskName>> {
+    let mut ways = vec![vec![from]];
+    let mut at = 0;
+    while let Some(way) = ways.get(at).cloned() {
+        let last = *way.last()?;
+        if last == to {
+            return Some(way);
         }
-        None
+        for next in tasks.get(last).into_iter().flat_map(|task| after(task)) {
+            if !ways.iter().any(|way| way.contains(&next)) {
+                ways.push(way.iter().copied().chain([next]).collect());
+            }
+        }
+        at += 1;
     }
+    None
+}
+
+/// The tasks whose jobs come of those of this one.
+fn after(task: &Task) -> impl Iterator<Item = &TaskName> {
+    let then = task.then.iter().filter_map(|follow_up| match &follow_up.what {
+        What::Then(name) => Some(name),
+        What::Callback { .. } => None,
+    });
+    then.chain(task.fan_out.as_ref().map(|fan_out| &fan_out.task))
 }
 
 /// Who is told of the task's ends, and the template of the URL.
@@ -211,9 +221,4 @@ fn secret_file(text: &Text<'_>, around: &Surroundings<'_>) -> Option<PathBuf> {
         text.report.warning(&text.span, message, "whoever reads it can forge callbacks: chmod 600");
     }
     Some(path)
-}
-
-fn read_secret(path: &Path) -> Result<Secret, String> {
-    let bytes = read_bounded(path).map_err(|error| error.to_string())?;
-    Secret::parse(&bytes).map_err(|bad| bad.to_string())
 }

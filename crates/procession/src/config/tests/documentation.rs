@@ -49,7 +49,7 @@ fn every_documented_key_is_known() {
 
 #[test]
 fn its_examples_load() {
-    for name in ["config.md", "schedules.md", "families.md", "queue.md"] {
+    for name in ["config.md", "schedules.md", "families.md", "queue.md", "callbacks.md"] {
         let text = page(name);
         let examples: Vec<&str> =
             text.split("```toml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
