@@ -195,7 +195,7 @@ fn submit_kin(client: &Client, counts: &Counts, strength: &Strength) -> Vec<(Str
         wait_for("the storm goes on", BOUND * 4, || counts.events_over.load(Ordering::Relaxed) >= due);
         let kin = Kin::deal(&mut dice);
         let request = kin.request().header("Idempotency-Key", format!("kin-{}-{n}", strength.seed));
-        let answer = sailor.ask(&request, n % 2 == 0);
+        let answer = sailor.ask(&request, n.is_multiple_of(2));
         assert!(matches!(answer.status, 200 | 202), "{answer:?}");
         (answer.job_id(), kin)
     };
