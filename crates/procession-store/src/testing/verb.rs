@@ -86,8 +86,8 @@ impl Verb {
     /// Whether it changes the store.
     pub fn writes(self) -> bool {
         use Verb::{
-            AckDelivery, Cancel, Claim, Delete, Expire, Finish, Follow, Pause, Probe, Prune, PutTasks,
-            Release, RepeatDelivery, Started,
+            AckDelivery, Cancel, Claim, Delete, Expire, Finish, Follow, Gather, Pause, Probe, Prune,
+            PutTasks, Release, RepeatDelivery, Started,
         };
         matches!(
             self,
@@ -95,6 +95,7 @@ impl Verb {
                 | Claim
                 | Started
                 | Finish
+                | Gather
                 | Release
                 | Cancel
                 | Expire

@@ -1,15 +1,15 @@
 //! Families and jobs of several attempts in the storm: what they are, and what has to be found of
 //! them afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use super::job::Dice;
-use crate::harness::{Request, Response, Server};
+use crate::harness::{BOUND, Receiver, Request, Response, Server, wait_for};
 
-/// Tasks beside those of `job`. Each attempt says that it ran.
-pub const TASKS: &str = r#"
+/// Tasks beside those of `job`. Each attempt says that it ran, and the end of each but `child` is told.
+const TASKS: &str = r#"
 [task.flaky]
 command = ["sh", "-c", '''
 echo "$PROCESSION_JOB_ID.$PROCESSION_ATTEMPT" >> kin
@@ -18,6 +18,7 @@ exit "$2"
 ''', "sh", "{{payload.fails}}", "{{payload.code}}"]
 retry = { max_attempts = 5, on = ["exit:75"], backoff = "30ms" }
 max_queued = 100000
+callback = { url = "RECEIVER" }
 [task.child]
 command = ["sh", "-c", '''
 echo "$PROCESSION_JOB_ID.$PROCESSION_ATTEMPT" >> kin
@@ -29,16 +30,25 @@ max_running_per_lane = 4
 [task.family]
 fan_out = { task = "child", over = "/codes", max_running = 3 }
 max_queued = 100000
+callback = { url = "RECEIVER" }
 [task.joined]
 fan_out = { task = "child", over = "/codes", join = ["sh", "-c", 'cat > "$PROCESSION_RESULT"'], join_decides = true }
 max_queued = 100000
+callback = { url = "RECEIVER" }
 [task.stopping]
 fan_out = { task = "child", over = "/codes", on_failure = "stop" }
 max_queued = 100000
+callback = { url = "RECEIVER" }
 [task.grand]
 fan_out = { task = "family", over = "/families" }
 max_queued = 100000
+callback = { url = "RECEIVER" }
 "#;
+
+/// The tasks, for a receiver at this URL.
+pub fn tasks(receiver: &str) -> String {
+    TASKS.replace("RECEIVER", receiver)
+}
 
 /// One of them.
 #[derive(Clone, Debug)]
@@ -84,6 +94,14 @@ impl Kin {
         }
     }
 
+    /// Those of them whose end is told.
+    fn told(&self, server: &Server, id: &str) -> Vec<String> {
+        let Kin::Grand { .. } = self else { return vec![id.to_owned()] };
+        let below = children(server, &server.job(id)).expect("a list of children");
+        let below = below.iter().map(|child| child["id"].as_str().expect("an id").to_owned());
+        below.chain([id.to_owned()]).collect()
+    }
+
     /// What is wrong with it; nothing, if all is as it must be.
     pub fn faults(&self, server: &Server, id: &str, ran: &BTreeMap<String, usize>) -> Vec<String> {
         let job = server.over(id);
@@ -94,6 +112,25 @@ impl Kin {
         };
         wrong.err().map(|what| format!("code of {self:?}, job {id}: {what}: {job}")).into_iter().collect()
     }
+}
+
+/// What is wrong with the callbacks: each end was told as it was, under one id, which no other has.
+pub fn told_wrongly(server: &Server, receiver: &Receiver, kin: &[(String, Kin)]) -> Vec<String> {
+    let jobs: BTreeSet<String> = kin.iter().flat_map(|(id, kin)| kin.told(server, id)).collect();
+    wait_for("every end is told and recorded as told", BOUND, || {
+        server.get("/v1/deliveries?state=pending").expect(200).json()["items"] == json!([])
+    });
+    let mut told = BTreeMap::new();
+    for call in receiver.calls() {
+        let tale = (call.header("webhook-id").to_owned(), call.json()["data"]["outcome"].clone());
+        told.entry(call.job()).or_insert_with(BTreeSet::new).insert((tale.0, tale.1.to_string()));
+    }
+    let wrong = |id: &&String| {
+        let outcome = server.job(id)["outcome"].to_string();
+        told.get(*id) != Some(&BTreeSet::from([(format!("msg_{id}_0"), outcome)]))
+    };
+    let never = jobs.iter().filter(wrong).map(|id| format!("{id}: {:?}", told.get(id)));
+    never.chain(told.keys().filter(|id| !jobs.contains(*id)).cloned()).collect()
 }
 
 fn same(what: &str, found: &Value, expected: Value) -> Result<(), String> {
