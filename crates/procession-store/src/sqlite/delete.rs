@@ -23,11 +23,11 @@ pub(super) const OLD: &str = "
             SELECT 1 FROM below CROSS JOIN delivery ON delivery.job = below.id AND +delivery.state = 'pending')
     ORDER BY finished_at, job LIMIT ?2";
 pub(super) const AWAITED: &str = "
-    WITH RECURSIVE family (id) AS (
+    WITH RECURSIVE below (id) AS (
         SELECT coalesce(root, id) FROM job WHERE id = ?1
-        UNION ALL SELECT job.id FROM family JOIN job ON job.parent = family.id AND job.parent IS NOT NULL)
+        UNION ALL SELECT job.id FROM below JOIN job ON job.parent = below.id AND job.parent IS NOT NULL)
     SELECT EXISTS (
-        SELECT 1 FROM family CROSS JOIN delivery ON delivery.job = family.id AND +delivery.state = 'pending')";
+        SELECT 1 FROM below CROSS JOIN delivery ON delivery.job = below.id AND +delivery.state = 'pending')";
 pub(super) const BELOW: &str = "
     WITH RECURSIVE below (id) AS (
         SELECT id FROM job WHERE parent = ?1 AND parent IS NOT NULL
