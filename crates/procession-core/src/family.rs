@@ -21,6 +21,9 @@ use crate::state::JobState;
 /// The most jobs below one request.
 pub const MAX_CHILDREN: usize = 10_000;
 
+/// The most bytes of payloads below one request: with `count` each child has the whole body.
+pub const MAX_FAMILY_BYTES: usize = 64 << 20;
+
 /// The most generations below one request.
 pub const MAX_DEPTH: u32 = 8;
 

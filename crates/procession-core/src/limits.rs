@@ -61,5 +61,11 @@ pub const INLINE_OUTPUT: usize = 16 * 1024;
 /// A result up to this size is kept in the store.
 pub const INLINE_RESULT: usize = 64 * 1024;
 
+/// The longest name of a lane, in bytes.
+pub const MAX_LANE: usize = 200;
+
+/// The longest value of `unique`, in bytes: each stands in an index.
+pub const MAX_UNIQUE: usize = 1_000;
+
 /// The deepest JSON nesting accepted from a client.
 pub const MAX_JSON_DEPTH: usize = 64;

@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::command::{self, Surroundings, TooLarge};
-use crate::family::MAX_CHILDREN;
 use crate::id::TaskName;
+use crate::limits::{MAX_LANE, MAX_UNIQUE};
 use crate::payload::Payload;
 use crate::placeholder::{FillError, JobFacts, LeadingDash, RequestValues, Source, Template, Values};
 use crate::task::Task;
@@ -142,8 +142,7 @@ pub fn validate(
 ) -> Result<ValidJob, Rejection> {
     let mut job = alone(task, body, request, surroundings)?;
     if let (Some(fan_out), RequestBody::Json(payload)) = (&task.fan_out, body) {
-        let mut brood = Brood { request, surroundings, tasks, room: MAX_CHILDREN };
-        job.children = brood.children(fan_out, payload)?;
+        job.children = Brood::new(request, surroundings, tasks).children(fan_out, payload)?;
     }
     Ok(job)
 }
@@ -173,6 +172,12 @@ fn alone(
     let labels = fill_all(&task.labels, values, &mut complaints);
     let mut fill = |template: &Option<Template>| fill_one(template.as_ref()?, values, &mut complaints);
     let (idempotency_key, lane, unique) = (fill(&task.idempotency_key), fill(&task.lane), fill(&task.unique));
+    for (key, text, most) in [("lane", &lane, MAX_LANE), ("unique", &unique, MAX_UNIQUE)] {
+        if text.as_ref().is_some_and(|text| text.len() > most) {
+            let detail = format!("the task's `{key}` becomes longer than {most} bytes");
+            complaints.push(Complaint { pointer: String::new(), detail });
+        }
+    }
     let callback = task
         .callback
         .as_ref()

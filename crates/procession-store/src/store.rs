@@ -488,3 +488,10 @@ pub struct TaskCounts {
     /// Claims are stopped.
     pub paused: bool,
 }
+
+impl TaskCounts {
+    /// Jobs that are not over.
+    pub fn unfinished(&self) -> u64 {
+        self.running + self.queued + self.families
+    }
+}

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use procession_core::frame::{Hello, ToKeeper, ToServer};
 use procession_core::id::TaskName;
+use procession_core::validate::Tasks;
 use procession_keeper::fault;
 use procession_store::sqlite::SqliteStore;
 
-use crate::config::{Config, Listen, LoadOptions, load};
+use crate::config::{Config, Listen, LoadOptions, Snapshot, load, restore};
 use crate::data::DataDir;
 use crate::keeper::Greeting;
 use crate::scheduler::unfinished_of_removed;
@@ -64,7 +65,15 @@ fn checked(path: &Path, options: &LoadOptions, hello: &Hello) -> Result<Config, 
     } else {
         match SqliteStore::check(&data.database()) {
             Ok(_) if hello.force => {}
-            Ok(counts) => complaints.extend(unfinished_of_removed(&config.tasks, counts).map(unfinished)),
+            Ok(counts) => {
+                let before = Snapshot::read(&data.config_in_force()).ok();
+                let before = before.and_then(|snapshot| restore(snapshot, options).ok()).unwrap_or_default();
+                let changed =
+                    |(name, _): &(TaskName, u64)| is_another_kind(&before.tasks, &config.tasks, name);
+                let jobs = counts.iter().map(|(name, counts)| (name.clone(), counts.unfinished()));
+                complaints.extend(jobs.filter(|(_, jobs)| *jobs > 0).filter(changed).map(of_another_kind));
+                complaints.extend(unfinished_of_removed(&config.tasks, counts).map(unfinished));
+            }
             Err(error) => complaints.push(format!("error: {error}")),
         }
     }
@@ -96,8 +105,27 @@ fn holder(data: &DataDir) -> Option<u32> {
     std::fs::read_to_string(data.lock()).ok()?.split_whitespace().next()?.parse().ok()
 }
 
+/// Whether a task had a command of its own and has a `fan_out` now, or the other way round. What was
+/// submitted to the one can do nothing with the other.
+fn is_another_kind(before: &Tasks, now: &Tasks, name: &TaskName) -> bool {
+    let is_family = |tasks: &Tasks| tasks.get(name).map(|task| task.fan_out.is_some());
+    matches!((is_family(before), is_family(now)), (Some(before), Some(now)) if before != now)
+}
+
+fn of_another_kind((task, jobs): (TaskName, u64)) -> String {
+    let jobs = counted(jobs);
+    format!(
+        "error: task `{task}` has {jobs} and changes between `command` and `fan_out`\n  \
+         = help: let them end or cancel them first, or give the new task another name; with --force they fail"
+    )
+}
+
+fn counted(jobs: u64) -> String {
+    if jobs == 1 { "1 unfinished job".to_owned() } else { format!("{jobs} unfinished jobs") }
+}
+
 fn unfinished((task, jobs): (TaskName, u64)) -> String {
-    let jobs = if jobs == 1 { "1 unfinished job".to_owned() } else { format!("{jobs} unfinished jobs") };
+    let jobs = counted(jobs);
     format!(
         "error: task `{task}` left the config and has {jobs}\n  \
          = help: let them end or cancel them first, or reload with --force, which cancels them"

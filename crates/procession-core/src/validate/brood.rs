@@ -5,21 +5,33 @@ use std::sync::Arc;
 
 use super::{Complaint, MOST_COMPLAINTS, Rejection, RequestBody, Tasks, ValidChild, alone};
 use crate::command::Surroundings;
-use crate::family::{FanOut, MAX_CHILDREN, Over};
+use crate::family::{FanOut, MAX_CHILDREN, MAX_FAMILY_BYTES, Over};
 use crate::payload::Payload;
 use crate::placeholder::RequestValues;
 use crate::task::Task;
 
 /// What is below one request, as it grows.
 pub(super) struct Brood<'a> {
-    pub request: &'a RequestValues,
-    pub surroundings: &'a Surroundings,
-    pub tasks: &'a Tasks,
-    /// Jobs that may still be below the request.
-    pub room: usize,
+    request: &'a RequestValues,
+    surroundings: &'a Surroundings,
+    tasks: &'a Tasks,
+    room: Room,
 }
 
-impl Brood<'_> {
+/// What may still be below the request.
+#[derive(Clone, Copy)]
+struct Room {
+    jobs: usize,
+    /// Of their payloads.
+    bytes: usize,
+}
+
+impl<'a> Brood<'a> {
+    pub(super) fn new(request: &'a RequestValues, surroundings: &'a Surroundings, tasks: &'a Tasks) -> Self {
+        let room = Room { jobs: MAX_CHILDREN, bytes: MAX_FAMILY_BYTES };
+        Self { request, surroundings, tasks, room }
+    }
+
     pub(super) fn children(
         &mut self,
         fan_out: &FanOut,
@@ -29,37 +41,69 @@ impl Brood<'_> {
             let detail = format!("`{}`, which it fans out to, is not in the config", fan_out.task);
             return Err(Rejection::Payload(vec![Complaint { pointer: String::new(), detail }]));
         };
-        let payloads = match &fan_out.over {
-            Over::Pointer(pointer) => parent.elements(pointer).ok_or_else(|| {
-                let detail = "this is to be a list: one job for each element".to_owned();
-                Rejection::Payload(vec![Complaint { pointer: pointer.clone(), detail }])
-            })?,
-            Over::Count(count) => vec![parent.clone(); (*count as usize).min(MAX_CHILDREN + 1)],
-        };
-        let place = |index: usize| match &fan_out.over {
-            Over::Pointer(pointer) => format!("{pointer}/{index}"),
-            Over::Count(_) => String::new(),
-        };
-        self.room = self.room.checked_sub(payloads.len()).ok_or_else(|| {
-            let detail = format!("it makes more than {MAX_CHILDREN} jobs in all; divide the request");
-            let pointer = place(0).trim_end_matches("/0").to_owned();
-            Rejection::Payload(vec![Complaint { pointer, detail }])
+        match &fan_out.over {
+            Over::Pointer(pointer) => self.of_elements(task, pointer, parent),
+            Over::Count(count) => self.of_count(task, *count as usize, parent),
+        }
+    }
+
+    fn of_elements(
+        &mut self,
+        task: &Arc<Task>,
+        pointer: &str,
+        parent: &Payload,
+    ) -> Result<Vec<ValidChild>, Rejection> {
+        let payloads = parent.elements(pointer).ok_or_else(|| {
+            let detail = "this is to be a list: one job for each element".to_owned();
+            Rejection::Payload(vec![Complaint { pointer: pointer.to_owned(), detail }])
         })?;
+        let bytes = payloads.iter().map(|payload| payload.bytes().len()).sum();
+        self.take(Room { jobs: payloads.len(), bytes }, pointer)?;
         let mut children: Vec<ValidChild> = Vec::with_capacity(payloads.len());
         let mut rejected: Option<Rejection> = None;
         for (index, payload) in payloads.into_iter().enumerate() {
             match self.child(task, payload) {
                 Ok(child) => children.push(child),
                 Err(rejection) => {
-                    let full = !join(&mut rejected, rejection.below(&place(index)));
-                    // The others have the same payload, or there is enough to mend.
-                    if full || matches!(fan_out.over, Over::Count(_)) {
+                    if !join(&mut rejected, rejection.below(&format!("{pointer}/{index}"))) {
                         break;
                     }
                 }
             }
         }
         rejected.map_or(Ok(children), Err)
+    }
+
+    /// All are the same: one is judged.
+    fn of_count(
+        &mut self,
+        task: &Arc<Task>,
+        count: usize,
+        parent: &Payload,
+    ) -> Result<Vec<ValidChild>, Rejection> {
+        self.take(Room { jobs: 1, bytes: parent.bytes().len() }, "")?;
+        let before = self.room;
+        let one = self.child(task, parent.clone())?;
+        let others = count.saturating_sub(1);
+        let of_others = |one: usize| one.saturating_mul(others);
+        let jobs = of_others(1 + before.jobs - self.room.jobs);
+        let bytes = of_others(parent.bytes().len() + before.bytes - self.room.bytes);
+        self.take(Room { jobs, bytes }, "")?;
+        Ok(vec![one; count])
+    }
+
+    fn take(&mut self, asked: Room, pointer: &str) -> Result<(), Rejection> {
+        let too_many = |what: String| {
+            let detail = format!("it makes more than {what}; divide the request");
+            Rejection::Payload(vec![Complaint { pointer: pointer.to_owned(), detail }])
+        };
+        self.room = Room {
+            jobs: (self.room.jobs.checked_sub(asked.jobs))
+                .ok_or_else(|| too_many(format!("{MAX_CHILDREN} jobs in all")))?,
+            bytes: (self.room.bytes.checked_sub(asked.bytes))
+                .ok_or_else(|| too_many(format!("{} MiB of payloads in all", MAX_FAMILY_BYTES >> 20)))?,
+        };
+        Ok(())
     }
 
     fn child(&mut self, task: &Arc<Task>, payload: Payload) -> Result<ValidChild, Rejection> {
@@ -115,7 +159,7 @@ impl Rejection {
 #[cfg(test)]
 mod tests {
     use super::super::*;
-    use crate::family::{FanOut, Over};
+    use crate::family::{FanOut, MAX_CHILDREN, Over};
     use serde_json::json;
 
     fn family() -> (Task, Tasks) {
@@ -151,6 +195,38 @@ mod tests {
         let lanes: Vec<_> = children.iter().map(|child| child.job.lane()).collect();
         assert_eq!(lanes, [Some("a"), Some("b")]);
         assert_eq!(judge(r#"{"images": []}"#).expect("valid").into_children(), []);
+    }
+
+    #[test]
+    fn a_count_is_judged_once_and_bounded_with_all_below_it() {
+        let (mut parent, mut tasks) = family();
+        let mut judge = |outer: u32, inner: u32, bytes: usize| {
+            let count = |task: &str, count| FanOut {
+                task: task.parse().expect("a name"),
+                over: Over::Count(count),
+                ..parent.fan_out.clone().expect("a family")
+            };
+            let mut between = Task::for_testing("between", &[]);
+            between.fan_out = Some(count("leaf", inner));
+            parent.fan_out = Some(count("between", outer));
+            for task in [between, Task::for_testing("leaf", &["true"])] {
+                tasks.insert(task.name.clone(), Arc::new(task));
+            }
+            let text = format!("\"{}\"", "x".repeat(bytes));
+            let body = RequestBody::Json(Payload::parse(text.into()).expect("JSON"));
+            let request = RequestValues::default();
+            validate(&parent, &body, &request, &Surroundings::for_testing(), &tasks)
+        };
+        let job = judge(99, 100, 1).expect("99 and 9,900");
+        assert_eq!(job.clone().into_children().len(), 99);
+        assert!(job.into_children().iter().all(|child| child.job.children.len() == 100));
+        let said = |rejection: Result<ValidJob, Rejection>| match rejection.expect_err("too much") {
+            Rejection::Payload(complaints) => complaints[0].detail.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert!(said(judge(100, 100, 1)).contains("10000 jobs"), "100 and 10,000");
+        assert!(judge(2, 30, 1 << 20).is_ok(), "62 MiB");
+        assert!(said(judge(2, 32, 1 << 20)).contains("64 MiB"), "66 MiB");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, body::Body};
 use jiff::Timestamp;
 use procession_core::id::JobId;
+use procession_core::limits::MAX_LANE;
 use procession_core::placeholder::RequestValues;
 use procession_core::task::{self, Task};
 
@@ -75,9 +76,6 @@ pub(super) fn describe(response: &mut Response, accepted: &Accepted) {
 pub(super) fn location(job: JobId) -> String {
     format!("/v1/jobs/{job}")
 }
-
-/// The longest name of a lane.
-const MAX_LANE: usize = 200;
 
 /// Reads a request into a submission for a job of `task`.
 pub(super) async fn read(

@@ -26,9 +26,7 @@ pub fn unfinished_of_removed(
     counts: BTreeMap<TaskName, TaskCounts>,
 ) -> impl Iterator<Item = (TaskName, u64)> {
     let removed = counts.into_iter().filter(|(name, _)| !tasks.contains_key(name));
-    removed
-        .map(|(name, counts)| (name, counts.running + counts.queued + counts.families))
-        .filter(|(_, jobs)| *jobs > 0)
+    removed.map(|(name, counts)| (name, counts.unfinished())).filter(|(_, jobs)| *jobs > 0)
 }
 
 impl Scheduler {

@@ -45,6 +45,9 @@ enum Unready {
     /// The program of the command is nowhere.
     #[error("{0}: no such program in the server's PATH")]
     Program(String),
+    /// The config changed since submission: its task is a family now.
+    #[error("its task has no command any more, since the config was changed")]
+    NoCommand,
     /// The config changed since submission, and the request lacks what it asks for now.
     #[error("the command cannot be filled: {0}")]
     Arguments(FillError),
@@ -129,6 +132,9 @@ impl Scheduler {
     }
 
     fn prepare(&self, task: &Task, claimed: &Claimed, kin: &Kin) -> Result<(Launch, Scratch), Unready> {
+        if task.command.is_empty() {
+            return Err(Unready::NoCommand);
+        }
         let (scratch, fresh) = self.scratch.borrow().map_err(|e| Unready::Files("scratch folder", e))?;
         if fresh {
             self.progress.watch(&scratch);
@@ -259,6 +265,7 @@ impl Unready {
     fn end(&self) -> End {
         let (phase, errno) = match self {
             Unready::Program(_) => ("exec", Errno::NOENT),
+            Unready::NoCommand => ("prepare", Errno::NOENT),
             Unready::Arguments(_) => ("prepare", Errno::INVAL),
             // Asked again when the store answers.
             Unready::Kin(NoKin::Store(_)) => return End::Wait,

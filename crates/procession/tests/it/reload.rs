@@ -177,6 +177,24 @@ fn with_force_it_is_removed_and_its_jobs_are_cancelled_as_that() {
 }
 
 #[test]
+fn a_task_with_unfinished_jobs_does_not_become_a_family() {
+    let server = Server::start(TASKS);
+    let waiting = server.post("/v1/tasks/gate/jobs?delay=1h").expect(202).job_id();
+    server.configure(
+        "[task.says]\ncommand = ['echo', 'alone']\n[task.gate]\nfan_out = { task = 'says', count = 2 }\n",
+    );
+    let refused = server.cli(&["reload"]);
+    assert_eq!(refused.code, Some(1));
+    for word in ["`gate`", "1 unfinished job", "between `command` and `fan_out`", "--force"] {
+        assert!(refused.stderr.contains(word), "{word}: {refused:?}");
+    }
+    server.cancel(&waiting);
+    server.over(&waiting);
+    server.cli(&["reload"]).ok();
+    assert_eq!(server.run("gate", Value::Null)["children"], json!({"succeeded": 2}));
+}
+
+#[test]
 fn f05_who_waits_and_who_follows_does_not_notice() {
     let server = patient();
     let id = server.running("gate", Value::Null);
