@@ -14,7 +14,7 @@ use procession_core::schedule::Schedule;
 use procession_keeper::{fault, heir};
 use procession_store::sqlite::SqliteStore;
 use procession_store::{KnownSchedule, Store, StoreError};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
 use crate::background::{Background, EXIT_BUG, EXIT_CONFIG};
 use crate::board::Board;
@@ -242,6 +242,7 @@ fn scheduler(
         pressure: Pressure::default(),
         space: Arc::new(Space::default()),
         meters: Arc::new(Meters::default()),
+        payloads: Mutex::default(),
         gathering: Semaphore::new(GATHERING),
         background: background.clone(),
     }))

@@ -160,6 +160,13 @@ impl DataDir {
         self.job(job).join("payload")
     }
 
+    /// A body that the store holds, as a file for those below the job. One for each boot: what was
+    /// not on the disk when the power went is made again.
+    pub fn parent_payload(&self, job: JobId, boot_id: [u8; 16]) -> PathBuf {
+        let [a, b, c, d, ..] = boot_id;
+        self.job(job).join(format!("payload.{:08x}", u32::from_be_bytes([a, b, c, d])))
+    }
+
     /// What one attempt leaves.
     pub fn attempt(&self, job: JobId, attempt: u32) -> PathBuf {
         self.job(job).join(attempt.to_string())

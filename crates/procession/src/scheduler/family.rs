@@ -2,7 +2,7 @@
 //! child, what the children left for the join, and a result where no program joins them.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -136,7 +136,7 @@ impl Scheduler {
     /// What an attempt is told of its family; nothing, where it is in none.
     pub(super) async fn kin(&self, task: &Task, claimed: &Claimed) -> Result<Kin, NoKin> {
         let parent_payload = match claimed.parent {
-            Some(parent) => Some(self.payload_file(parent, claimed.lease.job).await?),
+            Some(parent) => Some(self.payload_file(parent).await?),
             None => None,
         };
         let children = match task.fan_out {
@@ -147,25 +147,26 @@ impl Scheduler {
     }
 
     /// The payload of a job as a file, made by the first of its children that runs.
-    async fn payload_file(&self, job: JobId, child: JobId) -> Result<PathBuf, NoKin> {
-        let path = self.data.payload(job);
-        if path.exists() {
-            return Ok(path);
+    async fn payload_file(&self, job: JobId) -> Result<PathBuf, NoKin> {
+        // One at a time: the others of a family find what the first has made.
+        let _turn = self.payloads.lock().await;
+        let (large, path) = (self.data.payload(job), self.data.parent_payload(job, self.boot_id));
+        for there in [&large, &path] {
+            if there.exists() {
+                return Ok(there.clone());
+            }
         }
-        if let Some((StoredPayload::Inline(bytes), _)) = self.store.payload(job).await? {
-            let (path, folder) = (path.clone(), self.data.job(job));
-            let write = move || -> io::Result<()> {
-                fs::create_dir_all(&folder)?;
-                // Another child may do the same now: each has a name of its own until it is whole.
-                let half = folder.join(format!("payload.{child}"));
-                let mut file = fs::File::create(&half)?;
-                file.write_all(&bytes)?;
-                // A name that outlives a loss of power with nothing behind it would be believed.
-                file.sync_data()?;
-                fs::rename(half, path)
-            };
-            self.background.blocking(write).await?;
-        }
+        let Some((StoredPayload::Inline(bytes), _)) = self.store.payload(job).await? else {
+            return Ok(large);
+        };
+        let (whole, folder) = (path.clone(), self.data.job(job));
+        let write = move || -> io::Result<()> {
+            fs::create_dir_all(&folder)?;
+            let half = folder.join("payload.half");
+            fs::write(&half, &bytes)?;
+            fs::rename(half, whole)
+        };
+        self.background.blocking(write).await?;
         Ok(path)
     }
 

@@ -31,8 +31,9 @@ pub(super) struct BodyAt<'a> {
 /// Whether making an attempt ready reads or writes more than a few small things, so that it
 /// should hold nobody up.
 pub(super) fn is_slow(task: &Task, claimed: &Claimed) -> bool {
-    let kin = claimed.parent.is_some() || task.fan_out.is_some();
-    kin || !task.secrets.is_empty() || matches!(claimed.payload, StoredPayload::File { .. })
+    task.fan_out.is_some()
+        || !task.secrets.is_empty()
+        || matches!(claimed.payload, StoredPayload::File { .. })
 }
 
 impl<'a> BodyAt<'a> {

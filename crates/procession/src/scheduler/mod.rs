@@ -25,7 +25,7 @@ use procession_core::command::Surroundings;
 use procession_core::id::TaskName;
 use procession_core::task::Task;
 use procession_store::Store;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::background::Background;
 use crate::board::Board;
@@ -85,6 +85,8 @@ pub struct Scheduler {
     pub meters: Arc<Meters>,
     /// Turns of families whose children's results are read.
     pub gathering: Semaphore,
+    /// Held by who makes a file of a parent's payload.
+    pub payloads: Mutex<()>,
     /// Concurrent work.
     pub background: Background,
 }

@@ -61,7 +61,7 @@ enum Unready {
 
 impl Scheduler {
     /// Takes the slot and hands the attempt to the keeper; on failure ends it. Returns before
-    /// that where large files or secrets have to be read first.
+    /// that where large files, secrets or what its family left have to be read first.
     pub(super) fn launch(self: &Arc<Self>, claimed: Claimed) {
         let Some(task) = self.tasks.get(&claimed.task).cloned() else {
             // Only tasks of the config are claimed.
@@ -69,7 +69,8 @@ impl Scheduler {
         };
         let timeout = time_left(task.timeout, &claimed, Timestamp::now());
         self.running.insert(Live::new(claimed.lease, kept_of(&task), timeout));
-        if !is_slow(&task, &claimed) {
+        let slow = is_slow(&task, &claimed);
+        if !slow && claimed.parent.is_none() {
             let prepared = self.prepare(&task, &claimed, &Kin::default());
             return self.hand_over(&task, &claimed, prepared);
         }
@@ -79,6 +80,10 @@ impl Scheduler {
                 Ok(kin) => kin,
                 Err(error) => return scheduler.hand_over(&task, &claimed, Err(Unready::Kin(error))),
             };
+            if !slow {
+                let prepared = scheduler.prepare(&task, &claimed, &kin);
+                return scheduler.hand_over(&task, &claimed, prepared);
+            }
             let (preparer, of) = (scheduler.clone(), task.clone());
             let prepare = move || (preparer.prepare(&of, &claimed, &kin), claimed);
             let (prepared, claimed) = scheduler.background.blocking(prepare).await;
