@@ -27,6 +27,15 @@ pub const MAX_FAMILY_BYTES: usize = 64 << 20;
 /// The most generations below one request.
 pub const MAX_DEPTH: u32 = 8;
 
+/// Whether children that were asked to end before are asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// They take their time.
+    Once,
+    /// Whoever asks may be in more of a hurry than who asked before.
+    Again,
+}
+
 /// How a task divides a request: `fan_out = { task = "inspect-image", over = "/imageUrls" }`. The
 /// join is the task's command; without one, the result is the list of the children's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -206,20 +206,17 @@ impl<'de> Deserialize<'de> for DeliveryId {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(ordinal: u32) -> DeliveryId {
-        DeliveryId { job: JobId::new(1_800_000_000_000, [7; 10]), ordinal }
-    }
-
-    fn delivery() -> Delivery {
-        Delivery {
-            id: id(0),
+impl Delivery {
+    /// One of a task `a` that waits since 1970, for tests here and elsewhere.
+    ///
+    /// # Panics
+    /// Never: the name is one.
+    pub fn for_testing(id: DeliveryId, what: What) -> Self {
+        Self {
+            id,
             number: 1,
             task: "a".parse().expect("a name"),
-            what: What::Then("b".parse().expect("a name")),
+            what,
             state: DeliveryState::Pending,
             tries: 0,
             created_at: Timestamp::UNIX_EPOCH,
@@ -229,6 +226,19 @@ mod tests {
             error: None,
             followed_by: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ordinal: u32) -> DeliveryId {
+        DeliveryId { job: JobId::new(1_800_000_000_000, [7; 10]), ordinal }
+    }
+
+    fn delivery() -> Delivery {
+        Delivery::for_testing(id(0), What::Then("b".parse().expect("a name")))
     }
 
     #[test]

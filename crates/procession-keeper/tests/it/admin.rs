@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use procession_core::frame::admin::{Answer, Ask, Attach, Status};
 use procession_core::frame::{Decoder, Message, Shutdown, ToKeeper, ToServer, VERSION};
+use procession_core::launch::Launch;
 use procession_core::outcome::{CancelledBy, WaitStatus};
-use procession_core::record::{Containment, Ending};
+use procession_core::record::{Containment, Ending, ExitRecord};
 use procession_keeper::{AskError, Conversation, ask};
 use rustix::process::Signal;
 
@@ -258,6 +259,17 @@ fn attach(keeper: &Keeper, args: &[&str]) -> std::thread::JoinHandle<(Conversati
     })
 }
 
+/// Ends what runs, then the server; who brought it is told.
+#[track_caller]
+fn end(mut server: Server, launch: &Launch, conversation: &mut Conversation) -> ExitRecord {
+    server.say(&ToKeeper::Stop { key: launch.key, by: CancelledBy::Client, now: false });
+    let record = server.exited(launch.key);
+    server.say(&ToKeeper::Ack { key: launch.key });
+    server.goodbye(9);
+    assert_eq!(conversation.next(BOUND).expect("a last word"), Answer::Ended { status: 9 });
+    record
+}
+
 #[test]
 fn a_keeper_left_alone_keeps_what_runs_and_takes_a_server_again() {
     for level in LEVELS {
@@ -275,12 +287,8 @@ fn a_keeper_left_alone_keeps_what_runs_and_takes_a_server_again() {
         assert_eq!((running.len(), over.len()), (1, 0));
         assert_eq!(running[0].key, launch.key);
         assert!(!status(&keeper).alone);
-        server.say(&ToKeeper::Stop { key: launch.key, by: CancelledBy::Client, now: false });
-        let record = server.exited(launch.key);
+        let record = end(server, &launch, &mut conversation);
         assert_eq!(&record.stdout.tail[..], b"here\n");
-        server.say(&ToKeeper::Ack { key: launch.key });
-        server.goodbye(9);
-        assert_eq!(conversation.next(BOUND).expect("a last word"), Answer::Ended { status: 9 });
         assert_eq!(keeper.wait().code(), Some(9));
     }
 }
@@ -299,11 +307,7 @@ fn f05_who_brings_a_server_is_told_when_it_is_ready_however_early_it_asked_for_a
     assert_eq!(answer, Answer::Done);
     server.list();
     assert_ne!(execution(&keeper), before, "it is the old program still");
-    server.say(&ToKeeper::Stop { key: launch.key, by: CancelledBy::Client, now: false });
-    server.exited(launch.key);
-    server.say(&ToKeeper::Ack { key: launch.key });
-    server.goodbye(9);
-    assert_eq!(conversation.next(BOUND).expect("a last word"), Answer::Ended { status: 9 });
+    end(server, &launch, &mut conversation);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Parents and their children.
 
 use jiff::Timestamp;
-use procession_core::family::{ChildEnd, Counts, gathered, is_failure};
+use procession_core::family::{Asked, ChildEnd, Counts, gathered, is_failure};
 use procession_core::id::JobId;
 use procession_core::job::FamilyEnd;
 use procession_core::outcome::{CancelledBy, Outcome};
@@ -110,13 +110,6 @@ pub(super) fn stop(
     }
     queue.end(id, End::of(Outcome::cancelled(by), at), effects)?;
     Ok(true)
-}
-
-/// Whether children that were asked to end before are asked again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Once,
-    Again,
 }
 
 /// Ends all below a job with it.

@@ -2,7 +2,7 @@
 //! below a job is ended. How many children are left is asked of their rows, never kept.
 
 use jiff::Timestamp;
-use procession_core::family::{ChildEnd, Counts, gathered, is_failure, outcome};
+use procession_core::family::{Asked, ChildEnd, Counts, gathered, is_failure, outcome};
 use procession_core::id::{AttemptNumber, ClaimId, Fence, JobId};
 use procession_core::job::{FamilyEnd, Lease};
 use procession_core::limits::Limit;
@@ -253,15 +253,6 @@ pub(super) fn stop(
     let ended = Leaving { cancel_at: leaving.cancel_at.or(asked), ..leaving.clone() };
     drop_and_end(tx, &ended, &Outcome::cancelled(stands.cancelled_by.unwrap_or(by)), at, effects)?;
     Ok(true)
-}
-
-/// Whether children that were asked to end before are asked again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    /// They take their time.
-    Once,
-    /// Whoever asks may be in more of a hurry than who asked before.
-    Again,
 }
 
 /// Ends all below a job with it.

@@ -311,25 +311,12 @@ fn reason(error: &SubmitError) -> String {
 #[cfg(test)]
 mod tests {
     use procession_core::id::JobId;
-    use procession_core::outbox::DeliveryState;
 
     use super::*;
 
     fn delivery(n: u8, host: &str) -> Delivery {
-        Delivery {
-            id: DeliveryId { job: JobId::from_bytes([n; 16]), ordinal: 0 },
-            number: 1,
-            task: "a".parse().expect("a name"),
-            what: What::Callback { url: format!("http://{host}/"), fixed: true },
-            state: DeliveryState::Pending,
-            tries: 0,
-            created_at: Timestamp::UNIX_EPOCH,
-            repeated_at: None,
-            due_at: Timestamp::UNIX_EPOCH,
-            status: None,
-            error: None,
-            followed_by: None,
-        }
+        let id = DeliveryId { job: JobId::from_bytes([n; 16]), ordinal: 0 };
+        Delivery::for_testing(id, What::Callback { url: format!("http://{host}/"), fixed: true })
     }
 
     #[test]

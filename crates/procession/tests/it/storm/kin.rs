@@ -122,8 +122,8 @@ pub fn told_wrongly(server: &Server, receiver: &Receiver, kin: &[(String, Kin)])
     });
     let mut told = BTreeMap::new();
     for call in receiver.calls() {
-        let tale = (call.header("webhook-id").to_owned(), call.json()["data"]["outcome"].clone());
-        told.entry(call.job()).or_insert_with(BTreeSet::new).insert((tale.0, tale.1.to_string()));
+        let tale = (call.header("webhook-id").to_owned(), call.json()["data"]["outcome"].to_string());
+        told.entry(call.job()).or_insert_with(BTreeSet::new).insert(tale);
     }
     let wrong = |id: &&String| {
         let outcome = server.job(id)["outcome"].to_string();
